@@ -1,0 +1,44 @@
+# The two commands of the README are `make demo` and `make test`; both set up .venv first. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"qmargin needs Python 3.10 or newer, this is {v[0]}.{v[1]}: call make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	# torch first and by its exact version: an open range would bring several GB of CUDA libraries to a CPU machine
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $(STAMP)
+
+setup: $(STAMP) ## create .venv and install the pinned dependencies
+
+demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write runs/demo/report.html
+	$(BIN)/qmargin demo --out runs/demo
+
+test: setup ## the whole test suite, with coverage of src
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+lint: setup ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## rewrite the files in the one format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+docs: setup ## the API documentation, from the docstrings, in build/docs
+	$(BIN)/pdoc --math --docformat google --output-directory build/docs qmargin
+
+clean: ## remove .venv, build products and caches (runs/ stays)
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
