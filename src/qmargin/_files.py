@@ -1,7 +1,6 @@
 """Files that are either whole or not there: written beside their place, flushed to the disk, then renamed."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,16 +15,14 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         ValueError: the folder cannot be written (missing, read-only, full); the message names it and the reason.
     """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
+        temporary.touch()
     except OSError as error:
         raise ValueError(_cannot_write(path, error)) from error
-    temporary = Path(name)
     try:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
@@ -60,9 +57,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -1,0 +1,136 @@
+"""`qmargin compare RUN... --baseline NAME`."""
+
+import platform
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+
+import qmargin
+from qmargin.protocols import Comparison, ScoredRun, Trials, compare
+from qmargin.report import comparison_table, write_report
+from qmargin.training import RunFolder
+from qmargin.training.codec import flatten
+from qmargin.training.log import read_log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Compare evaluated runs: one row a loss (seeds averaged), paired intervals against the baseline, an HTML page."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of evaluated runs."""
+    baseline: str
+    """Name of the loss that the others are compared with."""
+    split: str = "test"
+    """Which evaluation of the runs."""
+    out: Path = Path("report.html")
+    """The page to write."""
+    resamples: int = 1000
+    """Bootstrap draws over subjects."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Put runs side by side: means and spread over seeds, paired intervals, and one self-contained HTML page."""
+    arguments = tyro.cli(Arguments, args=list(words), prog="qmargin compare")
+    comparison = build(
+        arguments.runs,
+        arguments.baseline,
+        split=arguments.split,
+        resamples=arguments.resamples,
+        command=f"qmargin compare {shlex.join(words)}",
+    )
+    show(comparison, arguments.out)
+
+
+def show(comparison: Comparison, page: Path) -> None:
+    """Print the table, write the page, say where it is."""
+    console = Console()
+    console.print(comparison_table(comparison))
+    for note in comparison.notes:
+        console.print(f"[dim]- {note}[/]")
+    write_report(comparison, page)
+    console.print(f"\nreport: [bold]{page}[/] (open it in a browser)", soft_wrap=True)
+
+
+def build(
+    paths: Sequence[Path],
+    baseline: str,
+    *,
+    split: str,
+    resamples: int,
+    command: str,
+    title: str = "Comparison of verification losses",
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Read evaluated runs and compare them; runs of one loss name are seeds of one system."""
+    runs = [_read(path, split) for path in paths]
+    differing = _differing_field(runs)
+    return compare(
+        runs,
+        baseline,
+        differing_field=differing,
+        title=title,
+        provenance=provenance(command),
+        notes=(*notes, *_fairness_notes(runs, differing)),
+        resamples=resamples,
+    )
+
+
+def _read(path: Path, split: str) -> ScoredRun:
+    folder = RunFolder(path)
+    config = folder.read_config()
+    rows = read_log(folder.log)
+    if not rows:
+        raise ValueError(f"{folder.log} has no rows yet: finish training with qmargin train ... --resume")
+    return ScoredRun(
+        path=str(path),
+        seed=config.seed,
+        system=config.loss.name,
+        setting=_loss_text(flatten(config)),
+        settings=flatten(config),
+        trials=Trials.load(folder.scores(split)),
+        support_steps=[row["step"] for row in rows],
+        support=[row["support_size"] for row in rows],
+    )
+
+
+def _loss_text(settings: dict[str, str]) -> str:
+    leaves = {name.removeprefix("loss."): value for name, value in settings.items() if name.startswith("loss.")}
+    skipped = ("name", "final")
+    return ", ".join(
+        f"{name.removeprefix('final.')} {value}"
+        for name, value in leaves.items()
+        if name not in skipped and value not in ("None", "False")
+    )
+
+
+def _differing_field(runs: Sequence[ScoredRun]) -> str:
+    """The one top-level field, seed and name aside, in which the runs differ; "" where there is none or several."""
+    names = {name for run in runs for name in run.settings}
+    changed = {name.split(".")[0] for name in names if len({run.settings.get(name) for run in runs}) > 1} - {"seed"}
+    return changed.pop() if len(changed) == 1 else ""
+
+
+def _fairness_notes(runs: Sequence[ScoredRun], differing: str) -> list[str]:
+    if differing or len({run.system for run in runs}) == 1:
+        return []
+    return ["These runs differ in more than one field: a difference between rows need not come from the loss."]
+
+
+def provenance(command: str) -> dict[str, str]:
+    """What was run, where and when."""
+    return {
+        "command": command,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {platform.system()}",
+        "versions": f"qmargin {qmargin.__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"numpy {np.__version__}",
+    }

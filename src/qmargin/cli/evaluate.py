@@ -1,0 +1,67 @@
+"""`qmargin evaluate RUN [--split test|validation]`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from qmargin.protocols import VerificationReport, all_pairs, verify
+from qmargin.protocols.verification import FEW_FALSE_ACCEPTS
+from qmargin.scoring import embed_run
+from qmargin.training import RunFolder
+
+Split = Literal["test", "validation", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Embed a run's held-out identities, score every pair of images, print and save the figures."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of a trained run."""
+    split: Split = "test"
+    """Which identities: choose settings on validation, report test once."""
+    resamples: int = 1000
+    """Bootstrap draws over subjects, for the 95 % intervals."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Judge a run on held-out identities: TAR at low FAR, EER and minDCF with intervals over subjects."""
+    arguments = tyro.cli(Arguments, args=list(words), prog="qmargin evaluate")
+    folder = RunFolder(arguments.run)
+    report = evaluate(folder, arguments.split, arguments.resamples)
+    console = Console()
+    console.print(report_table(report, f"{folder.path}, split {arguments.split}"))
+    console.print(f"saved: {folder.metrics(arguments.split)}", soft_wrap=True)
+
+
+def evaluate(folder: RunFolder, split: str, resamples: int) -> VerificationReport:
+    """Embeddings, scores and figures of a run, each left in its folder."""
+    trials = all_pairs(embed_run(folder, split))
+    trials.save(folder.scores(split))
+    report = verify(trials, resamples=resamples)
+    report.save(folder.metrics(split))
+    return report
+
+
+def report_table(report: VerificationReport, title: str) -> Table:
+    """The figures of one run as a table."""
+    counts = f"{report.subjects} subjects, {report.genuine:,} genuine and {report.impostor:,} impostor pairs"
+    table = Table(title=title, caption=counts, title_justify="left", caption_justify="left")
+    for column in ("figure", "value (%)", "95 % interval over subjects", "false accepts", "threshold"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for name, interval in report.figures.items():
+        accepts = report.false_accepts.get(name)
+        mark = " (few!)" if accepts is not None and accepts < FEW_FALSE_ACCEPTS else ""
+        table.add_row(
+            name,
+            f"{100 * interval.estimate:.2f}",
+            f"{100 * interval.low:.2f} to {100 * interval.high:.2f}",
+            "" if accepts is None else f"{accepts}{mark}",
+            f"{report.thresholds[name]:.4f}" if name in report.thresholds else "",
+        )
+    return table

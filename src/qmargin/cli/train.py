@@ -1,0 +1,75 @@
+"""`qmargin train RECIPE --out DIR [--loss NAME] [--resume] [--field value ...]`."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from qmargin.recipes import RECIPES, find_recipe
+from qmargin.training import TrainConfig
+from qmargin.training import train as train_run
+from qmargin.training.codec import flatten
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Train one run. Every field of the recipe's config can be replaced: --field value."""
+
+    out: Path
+    """Folder of the run: config, checkpoint, log."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Continue the run in --out from its newest checkpoint."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    """The recipe's config."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Train a recipe into a folder; Ctrl-C leaves a run that --resume continues to the same weights."""
+    if not words or words[0] in ("-h", "--help"):
+        _list_recipes()
+        return
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("recipe")
+    chooser.add_argument("--loss")
+    chosen, rest = chooser.parse_known_args(list(words))
+    recipe = find_recipe(chosen.recipe)
+    default = recipe.with_loss(chosen.loss)
+    arguments = tyro.cli(
+        Arguments,
+        default=Arguments(out=tyro.MISSING, config=default),
+        args=rest,
+        prog=f"qmargin train {recipe.name} [--loss {'|'.join(recipe.losses)}]",
+        description=f"{recipe.summary}\n\nShown are the settings with --loss {default.loss.name}.",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    show_settings(arguments.config)
+    folder = train_run(arguments.config, arguments.out, resume=arguments.resume)
+    Console().print(f"trained: {folder.path}   next: qmargin evaluate {shlex.quote(str(folder.path))}", soft_wrap=True)
+
+
+def show_settings(config: TrainConfig) -> None:
+    """Print the effective config, every leaf of it."""
+    table = Table(
+        title=f"recipe {config.recipe}, loss {config.loss.name}", box=None, show_header=False, title_justify="left"
+    )
+    for name, value in flatten(config).items():
+        table.add_row(name, value)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _list_recipes() -> None:
+    console = Console()
+    console.print("[bold]qmargin train RECIPE --out DIR[/] [--loss NAME] [--resume] [--field value ...]\n")
+    table = Table("recipe", "losses", "what it is", box=None, padding=(0, 2))
+    for recipe in RECIPES.values():
+        table.add_row(recipe.name, ", ".join(recipe.losses), recipe.summary)
+    console.print(table)
+    console.print("\n`qmargin train RECIPE --help` lists every field with its unit and default. For example:")
+    console.print("  qmargin train faces-orl --loss qmargin --out runs/first --seed 1 --loss.final.margin.m 0.2")

@@ -1,0 +1,67 @@
+"""The all-pairs protocol: every image of the held-out identities against every other, once."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmargin._files import replacing
+from qmargin.scoring import Embeddings, pair_cosines
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Scored trials: which subjects, genuine or not, and how alike."""
+
+    scores: NDArray[np.float32]  # (trials,) higher = more alike
+    labels: NDArray[np.bool_]  # (trials,) True = genuine
+    subjects: NDArray[np.int32]  # (trials, 2) subject on each side
+    digest: str  # of labels, subjects and what was compared: equal digests may be compared pair by pair
+
+    def save(self, path: Path) -> None:
+        """Write them as .npz, atomically."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, scores=self.scores, labels=self.labels, subjects=self.subjects, digest=np.array(self.digest))
+
+    @classmethod
+    def load(cls, path: Path) -> "Trials":
+        """Read what `save` wrote; a ValueError names a file that is missing, damaged or something else."""
+        if not path.is_file():
+            raise ValueError(f"no scores at {path}: run qmargin evaluate on that run first")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(arrays["scores"], arrays["labels"], arrays["subjects"], str(arrays["digest"]))
+        except (BadZipFile, OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} does not hold scores ({error}); run qmargin evaluate again") from error
+
+
+def all_pairs(embeddings: Embeddings) -> Trials:
+    """Score every unordered pair of images by its cosine.
+
+    Args:
+        embeddings: of at least two identities, one of them with two images.
+
+    Returns:
+        `images * (images - 1) / 2` trials, in the order of numpy.triu_indices.
+
+    Raises:
+        ValueError: no genuine or no impostor pair can be made.
+    """
+    names, subject = np.unique(embeddings.identities, return_inverse=True)
+    if len(names) < 2 or len(names) == len(subject):
+        raise ValueError(
+            f"verification needs genuine and impostor pairs, got {len(subject)} images of {len(names)} identities: "
+            "give at least two identities, and two images of one of them"
+        )
+    first, second = np.triu_indices(len(subject), k=1)
+    subjects = np.stack([subject[first], subject[second]], axis=1).astype(np.int32)
+    content = hashlib.sha256("\n".join([*embeddings.paths, *embeddings.identities]).encode())
+    return Trials(
+        scores=pair_cosines(embeddings.vectors),
+        labels=subjects[:, 0] == subjects[:, 1],
+        subjects=subjects,
+        digest=content.hexdigest(),
+    )

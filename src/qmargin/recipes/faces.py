@@ -1,0 +1,66 @@
+"""Face recipes: the de-facto one, and two that train on a laptop."""
+
+from pathlib import Path
+
+from qmargin.backbones import IResNetConfig
+from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces
+from qmargin.losses import ScheduledLoss
+from qmargin.training import DataConfig, OptimizerConfig, TrainConfig
+
+
+def faces(loss: ScheduledLoss) -> TrainConfig:
+    """IResNet-50 on 112x112 crops as arcface_torch trains it on one device: image folders, 20 epochs, linear decay."""
+    return TrainConfig(
+        recipe="faces",
+        data=DataConfig(
+            source=ImageFolders(train=Path("train"), test=Path("test")),
+            image=ImageFormat(height=112, width=112, channels=3, fit="exact"),
+            augmentation=Augmentation(),
+        ),
+        backbone=IResNetConfig(depth=50, embedding_dim=512),
+        loss=loss,
+        optimizer=OptimizerConfig(learning_rate=0.02, momentum=0.9, weight_decay=5e-4, clip_norm=5.0),
+        epochs=20,
+        batch_size=128,
+        precision="bfloat16",
+        log_every=50,
+        checkpoint_every=2000,
+    )
+
+
+def faces_small(loss: ScheduledLoss) -> TrainConfig:
+    """A narrow IResNet-18 on the 112x112 crops of a manifest file, about an hour for 25,000 images on two cores."""
+    return TrainConfig(
+        recipe="faces-small",
+        data=DataConfig(
+            source=ManifestFile(path=Path("manifest.csv")),
+            image=ImageFormat(height=56, width=56, channels=3, fit="resize"),
+            augmentation=Augmentation(shift=2.0),
+        ),
+        backbone=IResNetConfig(depth=18, width=16, embedding_dim=128, height=56, input_width=56),
+        loss=loss,
+        optimizer=OptimizerConfig(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, warmup=0.05),
+        epochs=20,
+        batch_size=128,
+        log_every=20,
+        checkpoint_every=200,
+    )
+
+
+def faces_orl(loss: ScheduledLoss) -> TrainConfig:
+    """The demo: a tiny IResNet on the 40 people of the AT&T/ORL faces, 30 to train on and 10 others to verify."""
+    return TrainConfig(
+        recipe="faces-orl",
+        data=DataConfig(
+            source=OrlFaces(test_identities=10),
+            image=ImageFormat(height=56, width=46, channels=1, fit="resize"),
+            augmentation=Augmentation(shift=3.0, rotation=8.0, scale=0.08, brightness=0.15, contrast=0.15),
+        ),
+        backbone=IResNetConfig(blocks=(1, 1, 1, 1), width=16, embedding_dim=64, height=56, input_width=46, channels=1),
+        loss=loss,
+        optimizer=OptimizerConfig(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, warmup=0.1, decay="cosine"),
+        epochs=60,
+        batch_size=50,
+        log_every=5,
+        checkpoint_every=60,
+    )

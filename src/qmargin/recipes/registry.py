@@ -1,0 +1,72 @@
+"""Every recipe by name, each with the losses it knows good settings for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from qmargin.losses import A3M, ArcFace, CosFace, NormFace, QMargin, Ramp, ScheduledLoss
+from qmargin.recipes.faces import faces, faces_orl, faces_small
+from qmargin.training import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe by name: `config(loss)` with one of `losses`; the first loss is the default."""
+
+    name: str
+    config: Callable[[ScheduledLoss], TrainConfig]
+    losses: Mapping[str, ScheduledLoss]
+
+    @property
+    def summary(self) -> str:
+        """First line of the recipe's docstring."""
+        return (self.config.__doc__ or "").strip().splitlines()[0]
+
+    def with_loss(self, name: str | None = None) -> TrainConfig:
+        """The config with the named loss, or the default one."""
+        return self.config(self.losses[nearest(name or next(iter(self.losses)), self.losses, "loss")])
+
+
+def nearest(name: str, known: Mapping[str, object], kind: str) -> str:
+    """`name` if it is known, else a ValueError with the nearest name and all others."""
+    if name in known:
+        return name
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name; a ValueError with the nearest one otherwise."""
+    return RECIPES[nearest(name, RECIPES, "recipe")]
+
+
+def _named(*losses: ScheduledLoss) -> dict[str, ScheduledLoss]:
+    return {loss.name: loss for loss in losses}
+
+
+# Published settings where there are any (ArcFace, CosFace); for alpha > 1 the gap 1/((alpha-1) s) + m is near 0.4.
+LARGE = _named(
+    ScheduledLoss(name="qmargin", final=QMargin(alpha=1.5, margin=0.1, scale=6.0), alpha=Ramp(start=1.0, end=0.2)),
+    ScheduledLoss(name="arcface", final=ArcFace(margin=0.5, scale=64.0)),
+    ScheduledLoss(name="cosface", final=CosFace(margin=0.35, scale=64.0)),
+    ScheduledLoss(name="a3m", final=A3M(alpha=1.5, margin=0.1, scale=6.0), alpha=Ramp(start=1.0, end=0.2)),
+    ScheduledLoss(name="normface", final=NormFace(scale=64.0)),
+)
+SMALL = _named(
+    ScheduledLoss(name="qmargin", final=QMargin(alpha=1.5, margin=0.1, scale=6.0)),
+    ScheduledLoss(name="arcface", final=ArcFace(margin=0.3, scale=32.0)),
+    ScheduledLoss(name="cosface", final=CosFace(margin=0.2, scale=32.0)),
+    ScheduledLoss(name="a3m", final=A3M(alpha=1.5, margin=0.1, scale=6.0)),
+    ScheduledLoss(name="normface", final=NormFace(scale=32.0)),
+)
+ORL = SMALL
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(name="faces-orl", config=faces_orl, losses=ORL),
+        Recipe(name="faces-small", config=faces_small, losses=SMALL),
+        Recipe(name="faces", config=faces, losses=LARGE),
+    )
+}

@@ -1,0 +1,10 @@
+"""Training: a frozen config, one loop, checkpoints that hold everything."""
+
+from qmargin.training.config import DataConfig as DataConfig
+from qmargin.training.config import OptimizerConfig as OptimizerConfig
+from qmargin.training.config import TrainConfig as TrainConfig
+from qmargin.training.folder import RunFolder as RunFolder
+from qmargin.training.loop import Interrupted as Interrupted
+from qmargin.training.loop import train as train
+
+__all__ = ["DataConfig", "Interrupted", "OptimizerConfig", "RunFolder", "TrainConfig", "train"]

@@ -1,0 +1,65 @@
+"""Configs as JSON and back, exactly: every field by name, the kind of a union written down, unknown keys refused."""
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from cattrs import Converter, transform_error
+from cattrs.errors import BaseValidationError
+from cattrs.strategies import configure_tagged_union, include_subclasses
+
+from qmargin.losses import Margin
+from qmargin.training.config import DataConfig, TrainConfig
+
+KIND = "kind"  # key that names the class where a field can hold several
+
+
+def _converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True)
+    converter.register_unstructure_hook(Path, str)
+    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    for owner, name in ((TrainConfig, "backbone"), (DataConfig, "source")):
+        union = next(field.type for field in fields(owner) if field.name == name)
+        configure_tagged_union(union, converter, tag_name=KIND)
+    include_subclasses(Margin, converter, union_strategy=_tagged)
+    return converter
+
+
+def _tagged(union: Any, converter: Any) -> None:  # noqa: ANN401 - cattrs' own types of a union and its converter
+    configure_tagged_union(union, converter, tag_name=KIND)
+
+
+def to_json(config: TrainConfig) -> str:
+    """The config as indented JSON, one field a line."""
+    return json.dumps(_converter().unstructure(config), indent=2)
+
+
+def from_json(text: str, origin: str) -> TrainConfig:
+    """The config that `to_json` wrote; `origin` names the file in errors.
+
+    Raises:
+        ValueError: not JSON, an unknown or missing key, a value of the wrong type or outside its range.
+    """
+    try:
+        return _converter().structure(json.loads(text), TrainConfig)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{origin} is not JSON ({error}); it should be the config.json of a run") from error
+    except BaseValidationError as error:
+        raise ValueError(f"{origin} is not a valid config: {'; '.join(transform_error(error))}") from error
+
+
+def flatten(config: object, prefix: str = "") -> dict[str, str]:
+    """Every leaf of a config by its dotted name, as text: `{"optimizer.learning_rate": "0.1", ...}`."""
+    if not is_dataclass(config):
+        return {prefix: str(config)}
+    leaves = {prefix: type(config).__name__} if prefix else {}
+    for field in fields(config):
+        leaves |= flatten(getattr(config, field.name), f"{prefix}.{field.name}" if prefix else field.name)
+    return leaves
+
+
+def differing(first: TrainConfig, second: TrainConfig) -> list[str]:
+    """Names of the leaves in which two configs differ, in order."""
+    a, b = flatten(first), flatten(second)
+    return [name for name in {**a, **b} if a.get(name) != b.get(name)]

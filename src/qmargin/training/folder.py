@@ -1,0 +1,77 @@
+"""The folder of a run: what lies where."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmargin._files import make_folder, write_text
+from qmargin.training.codec import differing, from_json, to_json
+from qmargin.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside the folder of one run; each stage reads what the one before it left."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole config, as JSON."""
+        return self.path / "config.json"
+
+    @property
+    def manifest(self) -> Path:
+        """The samples and their splits, as CSV."""
+        return self.path / "manifest.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """The training log, one row every `log_every` steps, as CSV."""
+        return self.path / "log.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The same numbers for TensorBoard."""
+        return self.path / "tensorboard"
+
+    def embeddings(self, split: str) -> Path:
+        """Embeddings of a split's images."""
+        return self.path / f"embeddings-{split}.npz"
+
+    def scores(self, split: str) -> Path:
+        """Scores of a split's trials."""
+        return self.path / f"scores-{split}.npz"
+
+    def metrics(self, split: str) -> Path:
+        """Figures of a split, as JSON."""
+        return self.path / f"metrics-{split}.json"
+
+    def read_config(self) -> TrainConfig:
+        """The config this run was made with."""
+        if not self.config.is_file():
+            raise ValueError(f"{self.path} is not a run: it has no config.json; give the --out folder of qmargin train")
+        return from_json(self.config.read_text(encoding="utf-8"), str(self.config))
+
+    def open(self, config: TrainConfig, *, resume: bool) -> None:
+        """Make the folder ready to train `config`: a new run, or with `resume` the one that is there.
+
+        Raises:
+            ValueError: a run is there and `resume` is off, or its config differs, or the folder cannot be written.
+        """
+        make_folder(self.path)
+        if not self.config.exists():
+            write_text(self.config, to_json(config) + "\n")
+            return
+        if not resume:
+            raise ValueError(f"{self.path} already holds a run: add --resume to continue it, or choose another --out")
+        changed = differing(self.read_config(), config)
+        if changed:
+            raise ValueError(
+                f"{self.path} was trained with other settings ({', '.join(changed)}): resume with the settings in its "
+                "config.json, or start a new run in another --out"
+            )

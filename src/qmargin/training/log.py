@@ -1,0 +1,140 @@
+"""The training log: what users ask for, averaged between rows, in log.csv, in TensorBoard and on the progress bar."""
+
+import csv
+import io
+import resource
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from qmargin._files import write_text
+from qmargin.heads import HeadStats
+from qmargin.training.folder import RunFolder
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "accuracy",
+    "target_cosine",
+    "support_size",
+    "zero_loss",
+    "target_dropped",
+    "p_target",
+    "gradient_norm",
+    "learning_rate",
+    "alpha",
+    "scale",
+    "margin",
+    "images_per_second",
+    "seconds_left",
+    "peak_memory_mib",
+)
+
+
+class TrainingLog:
+    """Collects the numbers of each step on the device and writes a row every `every` steps (one device read each)."""
+
+    def __init__(self, run: RunFolder, *, start: int, steps: int, every: int, title: str) -> None:
+        self.run, self.every, self.steps, self.start = run, every, steps, start
+        self._sums: dict[str, Tensor] = {}
+        self._count = self._images = 0
+        keep_rows_until(run.log, start)
+        self._writer = SummaryWriter(log_dir=str(run.tensorboard), purge_step=start)
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task(title, total=steps, completed=start, numbers="")
+        self._began = self._since = time.perf_counter()
+
+    def __enter__(self) -> "TrainingLog":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        self._writer.close()
+
+    def add(
+        self, step: int, images: int, stats: HeadStats, numbers: dict[str, Tensor], settings: dict[str, float]
+    ) -> None:
+        """Count one finished step; `step` is the number of steps done, `settings` are written as they stand."""
+        for name, value in {**vars(stats), **numbers}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+        self._count += 1
+        self._images += images
+        if step % self.every == 0 or step == self.steps:
+            self._write(step, settings)
+        self._progress.update(self._task, completed=step)
+
+    def _write(self, step: int, settings: dict[str, float]) -> None:
+        now = time.perf_counter()
+        names = list(self._sums)
+        means = (torch.stack([self._sums[name].float() for name in names]) / self._count).tolist()
+        row = {
+            **dict(zip(names, means, strict=True)),
+            **settings,
+            "step": step,
+            "images_per_second": self._images / (now - self._since),
+            "seconds_left": (now - self._began) / (step - self.start) * (self.steps - step),
+            "peak_memory_mib": peak_memory_mib(),
+        }
+        for name in COLUMNS[2:]:
+            self._writer.add_scalar(name, row[name], step)
+        append_row(self.run.log, {name: row[name] for name in COLUMNS})
+        numbers = f"loss {row['loss']:.3f}  support {row['support_size']:.1f}  {row['images_per_second']:.0f} images/s"
+        self._progress.update(self._task, numbers=numbers)
+        self._sums, self._count, self._images, self._since = {}, 0, 0, now
+
+
+def append_row(path: Path, row: dict[str, float]) -> None:
+    """Append one row to the CSV file, with the header if it is new."""
+    fresh = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Rows of a training log; a last line cut short by a crash is left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    whole = [row for row in rows if None not in row.values() and None not in row and all(row.values())]
+    return [{name: float(value) for name, value in row.items()} for row in whole]
+
+
+def keep_rows_until(path: Path, step: int) -> None:
+    """Drop rows of steps that a resumed run will do again."""
+    if not path.exists():
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(
+        {name: f"{value:.6g}" for name, value in row.items()} for row in read_log(path) if row["step"] <= step
+    )
+    write_text(path, text.getvalue())
+
+
+def peak_memory_mib() -> float:
+    """Peak memory in MiB: of the CUDA device where one is used, else of the process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,0 +1,144 @@
+"""The training loop, to be read from top to bottom."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from qmargin.data import Batch, ImageBatches, Manifest, ShuffledBatches, normalise, write_manifest
+from qmargin.training.checkpoint import load_checkpoint, save_checkpoint
+from qmargin.training.config import TrainConfig
+from qmargin.training.folder import RunFolder
+from qmargin.training.guard import first_bad_gradient, first_bad_layer, naming_the_batch
+from qmargin.training.log import TrainingLog
+from qmargin.training.schedule import learning_rate
+from qmargin.training.state import TrainingState
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and is whole
+    """The run was stopped by a signal after writing a checkpoint."""
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | None = None) -> RunFolder:
+    """Train one run into the folder `out`; a killed or interrupted run continues with `resume` to the same weights.
+
+    Args:
+        config: the whole setting.
+        out: folder of the run; created where missing.
+        resume: continue the run in `out` from its newest checkpoint (from the start if it has none yet).
+        title: text before the progress bar; the loss's name unless said.
+
+    Returns:
+        The run's folder: config, manifest, checkpoint, log.
+
+    Raises:
+        ValueError: bad settings, data or folder; a loss or gradient that is not finite (before any weight moved).
+        Interrupted: SIGINT or SIGTERM arrived; the checkpoint of the last whole step is written.
+    """
+    run = RunFolder(out)
+    manifest = read_samples(config)
+    samples = manifest.subset("train")
+    order = ShuffledBatches(len(samples), config.batch_size, config.seed)
+    steps = config.epochs * order.steps_per_epoch
+    run.open(config, resume=resume)
+    write_manifest(manifest, run.manifest)
+
+    state = TrainingState.create(config, samples.num_classes)
+    if run.checkpoint.exists():
+        saved = load_checkpoint(run.checkpoint, config.device)
+        order.check_state(saved["sampler"])
+        state.load_state_dict(saved)
+    state.backbone.train()
+
+    def checkpoint() -> None:
+        save_checkpoint({**state.state_dict(), "sampler": order.state_dict(state.step)}, run.checkpoint)
+
+    batches = ImageBatches(samples, config.data.image, config.data.augmentation, order, config.data.workers)
+    kept = f"The newest checkpoint in {out} is untouched."
+    log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
+    with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
+        for batch in stream:
+            with naming_the_batch(state.step, [samples.paths[index] for index in batch.indices], kept):
+                numbers, settings = train_step(state, batch, config, steps)
+            state.step += 1
+            settings["epoch"] = state.step / order.steps_per_epoch
+            log.add(state.step, len(batch.labels), state.head.stats, numbers, settings)
+            if state.step % config.checkpoint_every == 0 or state.step == steps or stopping():
+                checkpoint()
+            if stopping() and state.step < steps:
+                raise Interrupted(f"stopped after step {state.step} of {steps}; continue with --resume")
+    return run
+
+
+def train_step(
+    state: TrainingState, batch: Batch, config: TrainConfig, steps: int
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """One step of gradient descent; returns what was measured (on the device) and the settings it was done with."""
+    settings = config.optimizer
+    rate = learning_rate(state.step, steps, settings.learning_rate, settings.warmup, settings.decay)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.head.loss = loss = config.loss.at(state.step / steps)
+
+    images = normalise(batch.images.to(config.device, non_blocking=True))  # (batch, channels, height, width)
+    labels = batch.labels.to(config.device, non_blocking=True)  # (batch,)
+    with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        embeddings = state.backbone(images)  # (batch, dim)
+    value = _finite_loss(state, images, embeddings, labels)
+
+    state.optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    norm = torch.nn.utils.clip_grad_norm_(state.backbone.parameters(), settings.clip_norm)
+    head_norm = torch.linalg.vector_norm(state.head.weight.grad)
+    if not bool((norm + head_norm).isfinite()):
+        where = first_bad_gradient({"backbone": state.backbone, "head": state.head})
+        raise ValueError(f"the gradient is not finite ({where})")
+    state.optimizer.step()
+    return (
+        {"loss": value, "gradient_norm": norm},
+        {"learning_rate": rate, "alpha": loss.alpha, "scale": loss.scale, "margin": loss.margin.m},
+    )
+
+
+def _finite_loss(state: TrainingState, images: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+    try:
+        value: Tensor = state.head(embeddings, labels)
+    except ValueError as error:
+        raise ValueError(f"{error} ({first_bad_layer(state.backbone, images)})") from error
+    if not bool(value.isfinite()):
+        raise ValueError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, images)})")
+    return value
+
+
+def read_samples(config: TrainConfig) -> Manifest:
+    """The manifest of a config, with its validation identities held out."""
+    manifest = config.data.source.read()
+    held_out = config.data.validation_identities
+    return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGINT or SIGTERM arrived; a second one ends the process as usual."""
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
+        yield lambda: False
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        arrived.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(arrived)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

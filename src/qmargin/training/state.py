@@ -1,0 +1,74 @@
+"""Everything that changes during a run, in one object that can be saved and restored bit for bit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from qmargin.heads import DenseHead, Head
+from qmargin.training.checkpoint import State
+from qmargin.training.config import TrainConfig
+
+
+@dataclass
+class TrainingState:
+    """Backbone, head, optimizer, and the number of steps done; generators are torch's own."""
+
+    backbone: nn.Module
+    head: Head
+    optimizer: torch.optim.SGD
+    step: int = 0
+
+    @classmethod
+    def create(cls, config: TrainConfig, num_classes: int) -> "TrainingState":
+        """Fresh weights from the config's seed."""
+        torch.manual_seed(config.seed)
+        backbone = config.backbone.build().to(config.device)
+        head = DenseHead(num_classes, config.backbone.embedding_dim, config.loss.at(0.0), device=config.device)
+        settings = config.optimizer
+        optimizer = torch.optim.SGD(
+            [*backbone.parameters(), *head.parameters()],
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+            weight_decay=settings.weight_decay,
+        )
+        return cls(backbone, head, optimizer)
+
+    def state_dict(self) -> State:
+        """All of it, with every generator, as a tree for `save_checkpoint`."""
+        optimizer = self.optimizer.state_dict()
+        return {
+            "step": self.step,
+            "backbone": self.backbone.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": {
+                "state": {str(index): slot for index, slot in optimizer["state"].items()},
+                "param_groups": optimizer["param_groups"],
+            },
+            "generators": _generators(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from a state: weights, momentum, step and generators."""
+        try:
+            self.backbone.load_state_dict(state["backbone"])
+            self.head.load_state_dict(state["head"])
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint does not fit this config's backbone and head: {error}") from error
+        slots = {int(index): slot for index, slot in state["optimizer"]["state"].items()}
+        self.optimizer.load_state_dict({"state": slots, "param_groups": state["optimizer"]["param_groups"]})
+        self.step = state["step"]
+        _restore_generators(state["generators"])
+
+
+def _generators() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _restore_generators(generators: dict[str, Any]) -> None:
+    torch.set_rng_state(generators["cpu"].cpu())
+    if torch.cuda.is_available() and len(generators["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([generator.cpu() for generator in generators["cuda"]])
