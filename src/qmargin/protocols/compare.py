@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qmargin.metrics import (
     PairedInterval,
@@ -12,6 +13,7 @@ from qmargin.metrics import (
     subject_bootstrap,
     tar_at_far,
 )
+from qmargin.metrics.bootstrap import Statistic
 from qmargin.protocols.comparison import (
     Comparison,
     Difference,
@@ -23,9 +25,11 @@ from qmargin.protocols.comparison import (
     TrainingCurve,
 )
 from qmargin.protocols.pairs import Trials
-from qmargin.protocols.verification import FARS, FEW_FALSE_ACCEPTS, Statistic, by_name, figures_for, tar_name
+from qmargin.protocols.verification import FARS, FEW_FALSE_ACCEPTS, by_name, figures_for, tar_name
 
 HISTOGRAM_BINS = 60
+
+Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ def compare(
     chosen = figures_for(trials)
     names = list(dict.fromkeys(run.system for run in runs))
     grouped = {name: [run for run in runs if run.system == name] for name in names}
-    edges = np.linspace(*_score_range(runs), HISTOGRAM_BINS + 1)
+    edges = np.linspace(*_score_range(runs), HISTOGRAM_BINS + 1, dtype=np.float64)
     systems = tuple(_system(name, grouped, baseline, chosen, edges, resamples) for name in names)
     return Comparison(
         title=title,
@@ -158,7 +162,7 @@ def _system(
     )
 
 
-def _scores(runs: Sequence[ScoredRun]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _scores(runs: Sequence[ScoredRun]) -> Scores:
     return np.stack([run.trials.scores for run in runs])  # (seeds, trials)
 
 
@@ -166,7 +170,7 @@ def _spread(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _false_accepts(scores: Floats, trials: Trials, statistics: Mapping[str, Statistic]) -> dict[str, float]:
+def _false_accepts(scores: Scores, trials: Trials, statistics: Mapping[str, Statistic]) -> dict[str, float]:
     asked = {tar_name(far): far for far in FARS if tar_name(far) in statistics}
     return {
         name: float(np.mean([tar_at_far(row, trials.labels, far).false_accepts for row in scores]))
@@ -174,7 +178,7 @@ def _false_accepts(scores: Floats, trials: Trials, statistics: Mapping[str, Stat
     }
 
 
-def _histogram(scores: Floats, trials: Trials, edges: Floats) -> Histogram:
+def _histogram(scores: Scores, trials: Trials, edges: Floats) -> Histogram:
     labels = np.tile(trials.labels, len(scores))
     genuine, impostor = (np.histogram(scores.ravel()[labels == kind], edges)[0] for kind in (True, False))
     return Histogram(edges=edges, genuine=genuine / genuine.sum(), impostor=impostor / impostor.sum())
@@ -198,8 +202,8 @@ def _shared(runs: Sequence[ScoredRun]) -> dict[str, str]:
 
 def _count_notes(systems: Sequence[System], resamples: int) -> list[str]:
     notes = [
-        f"Intervals hold 95 % of {resamples} resamples of the test subjects, with the seeds averaged; they say how the "
-        "figures would move with other people, not with other seeds. The spread is the standard deviation over seeds.",
+        f"Intervals hold 95 % of {resamples} resamples of the test subjects, with the seeds averaged: they say how the "
+        "figures would move with other people, not with other seeds. Spreads are standard deviations over the seeds."
     ]
     few = sorted({name for system in systems for name, n in system.false_accepts.items() if n < FEW_FALSE_ACCEPTS})
     if few:

@@ -47,9 +47,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> State:
         with safe_open(path, framework="pt", device=str(device)) as file:
             header = file.metadata() or {}
             if _TREE not in header:
-                raise ValueError(
-                    f"{path} is a safetensors file but not a qmargin checkpoint (no {_TREE} in its header)"
-                )
+                raise ValueError(f"{path} is a safetensors file but no qmargin checkpoint (no {_TREE} in its header)")
             state: State = _unpack(json.loads(header[_TREE]), file.get_tensor)
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise ValueError(

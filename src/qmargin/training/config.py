@@ -105,12 +105,10 @@ class TrainConfig:
         _at_least("seed", self.seed, 0)
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
-        image, net = self.data.image, self.backbone
-        expected, arrives = (net.channels, net.height, net.width_in), (image.channels, image.height, image.width)
-        if expected != arrives:
+        if self.backbone.input_shape != self.data.image.shape:
             raise ValueError(
-                f"the backbone takes images of (channels, height, width) {expected}, data.image delivers {arrives}: "
-                "set both to the same size"
+                f"the backbone takes images of (channels, height, width) {self.backbone.input_shape}, data.image "
+                f"delivers {self.data.image.shape}: set both to the same size"
             )
 
 

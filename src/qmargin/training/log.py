@@ -12,6 +12,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
+from typing_extensions import Self
 
 from qmargin._files import write_text
 from qmargin.heads import HeadStats
@@ -59,7 +60,7 @@ class TrainingLog:
         self._task = self._progress.add_task(title, total=steps, completed=start, numbers="")
         self._began = self._since = time.perf_counter()
 
-    def __enter__(self) -> "TrainingLog":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 

@@ -1,0 +1,147 @@
+"""The alpha-divergence loss of a row of logits, computed on the support of its posterior only."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qmargin.divergence.deformed import check_alpha, deformed_exp, separation
+from qmargin.divergence.inputs import check_labels, check_rows, to_compute_dtype
+from qmargin.divergence.threshold import threshold
+
+
+class LossTerms(NamedTuple):
+    """What one evaluation of the loss knows of each row."""
+
+    loss: Tensor  # (batch,) >= 0, differentiable in the logits and in log q_target
+    p_target: Tensor  # (batch,) posterior of the label, in [0, 1]
+    support: Tensor  # (batch,) int64, number of classes with p > 0; every class at alpha = 1
+
+
+def alpha_loss(
+    theta: Tensor,
+    labels: Tensor,
+    alpha: float = 1.5,
+    log_q_target: Tensor | None = None,
+    base: Tensor | None = None,
+) -> Tensor:
+    """Alpha-divergence (Fenchel-Young) loss of logits: cross-entropy at alpha = 1, sparse for alpha > 1.
+
+        L(theta, y; q) = max_p [<p, theta> - D(p | q)] + D(e_y | q) - theta_y,      dL/dtheta = p - e_y
+        D(p | q) = sum_j q_j f(p_j / q_j),      f(u) = (u^alpha - 1 - alpha (u - 1)) / (alpha (alpha - 1))
+
+    Classes outside the support cancel, so the value is computed from the support alone: with theta' = theta - theta_y
+    and tau' its threshold, `L = [tau' + (alpha - 1) <p, theta'> + (q_y^(1-alpha) - 1) / (alpha - 1)] / alpha`.
+
+    Args:
+        theta: logits (batch, classes), floating point; half precision is computed in float32.
+        labels: class indices (batch,), integer, in [0, classes).
+        alpha: in [1, 2].
+        log_q_target: log of the factor on the target's measure (batch,); None is 0. A margin is a value below 0.
+        base: base measure of the classes (classes,), > 0, e.g. class priors; None is the unit measure q_j = 1,
+            NOT 1/classes. The target's measure is `base[y] * exp(log_q_target)`. No gradient flows into `base`.
+
+    Returns:
+        Loss of each row (batch,), float32 (float64 for float64 logits), >= 0, and exactly 0 iff
+        `theta_y - theta_j >= q_y^(1 - alpha) / (alpha - 1)` for every j != y.
+
+    Raises:
+        ValueError: alpha outside [1, 2]; labels of another shape, dtype or range; base <= 0; a row of logits with NaN.
+
+    Example:
+        >>> theta = torch.tensor([[3.0, 1.0, 0.0], [0.5, 1.0, 0.0]])
+        >>> alpha_loss(theta, torch.tensor([0, 0]), alpha=1.5)
+        tensor([0.0000, 0.7033])
+
+    Reference: Koutsianos et al., arXiv 2606.31664; Roulet et al., arXiv 2501.18537; Blondel et al., 2020.
+    Sibling: `softargmax`, its posterior; `qmargin.losses`, the losses of cosines that call it.
+    """
+    return alpha_loss_terms(theta, labels, alpha, log_q_target, base).loss
+
+
+def alpha_loss_terms(
+    theta: Tensor,
+    labels: Tensor,
+    alpha: float = 1.5,
+    log_q_target: Tensor | None = None,
+    base: Tensor | None = None,
+) -> LossTerms:
+    """As `alpha_loss`, with the posterior of the target and the support size of each row."""
+    alpha = check_alpha(alpha)
+    if theta.ndim != 2 or not theta.is_floating_point():
+        raise ValueError(f"theta must be floating point (batch, classes), got {theta.dtype} {tuple(theta.shape)}")
+    rows, classes = theta.shape
+    if rows == 0 or classes == 0:
+        raise ValueError(f"theta needs at least one row and one class, got {tuple(theta.shape)}")
+    check_labels(labels, rows, classes)
+    with torch.autocast(device_type=theta.device.type, enabled=False):
+        theta = to_compute_dtype(theta)
+        if log_q_target is None:
+            log_q_target = theta.new_zeros(rows)
+        elif log_q_target.shape != (rows,):
+            raise ValueError(f"log_q_target must have shape ({rows},), got {tuple(log_q_target.shape)}")
+        log_base = None if base is None else _log_base(base, classes).to(theta.dtype)
+        return LossTerms(*_AlphaLoss.apply(theta, labels.long(), log_q_target.to(theta.dtype), log_base, alpha))
+
+
+def _log_base(base: Tensor, classes: int) -> Tensor:
+    if base.shape != (classes,):
+        raise ValueError(f"base must have shape ({classes},), one measure for each class, got {tuple(base.shape)}")
+    if base.requires_grad:
+        raise ValueError("base is a constant of the loss and receives no gradient: pass base.detach()")
+    check_rows((base > 0) & base.isfinite(), "the base measure must be finite and > 0; give unseen classes a small one")
+    return base.log()
+
+
+class _AlphaLoss(torch.autograd.Function):
+    """One forward and one backward for the whole family; the gradient in theta is p - e_y."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's own context
+        theta: Tensor,
+        labels: Tensor,
+        log_q_target: Tensor,
+        log_base: Tensor | None,
+        alpha: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        at_label = labels.unsqueeze(-1)
+        excess = theta - theta.gather(-1, at_label)  # (batch, classes), 0 at the label
+        log_q, margin = _measure(excess, at_label, log_q_target, log_base, alpha)
+        tau = threshold(excess, log_q, alpha)
+        posterior = log_q.exp() * deformed_exp(excess - tau.unsqueeze(-1), alpha)
+        p_target = posterior.gather(-1, at_label).squeeze(-1)
+        support = posterior.count_nonzero(dim=-1) if alpha > 1.0 else torch.full_like(labels, theta.shape[-1])
+        gradient = posterior.scatter_(-1, at_label, 0.0)
+        others = gradient.sum(dim=-1)
+        # a masked class (-inf) has p = 0, and 0 * -inf would be NaN
+        inner = (gradient * excess.masked_fill(gradient == 0.0, 0.0)).sum(dim=-1)
+        loss = (tau + (alpha - 1.0) * inner + margin).div(alpha).clamp_min(0.0)
+        loss = loss.masked_fill(others == 0.0, 0.0) if alpha > 1.0 else loss  # the law of zero loss, without rounding
+        gradient.scatter_(-1, at_label, -others.unsqueeze(-1))  # p_y - 1 without its cancellation; rows sum to zero
+        # dL/d log q_y = q_y^(1-alpha) (p_y^alpha - 1) / alpha
+        lead = ((alpha - 1.0) * margin + 1.0) * (p_target.clamp(0.0, 1.0).pow(alpha) - 1.0) / alpha
+        ctx.save_for_backward(gradient, lead.masked_fill(others == 0.0, 0.0))
+        ctx.mark_non_differentiable(p_target, support)
+        return loss, p_target.clamp_max(1.0), support
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        grad: Tensor,
+        _p_target: Tensor,
+        _support: Tensor,
+    ) -> tuple[Tensor, None, Tensor, None, None]:
+        gradient, lead = ctx.saved_tensors
+        return gradient * grad.unsqueeze(-1), None, lead * grad, None, None
+
+
+def _measure(
+    excess: Tensor, at_label: Tensor, log_q_target: Tensor, log_base: Tensor | None, alpha: float
+) -> tuple[Tensor, Tensor]:
+    """Log measure of every class (batch, classes) and the margin of the target's measure (batch,)."""
+    log_q = torch.zeros_like(excess) if log_base is None else log_base.expand_as(excess).clone()
+    log_q.scatter_add_(-1, at_label, log_q_target.unsqueeze(-1))
+    return log_q, separation(log_q.gather(-1, at_label).squeeze(-1), alpha)

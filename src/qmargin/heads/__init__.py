@@ -1,0 +1,10 @@
+"""Heads own the class weights (prototypes) and apply a loss to the cosines with them.
+
+One contract, `qmargin.heads.contract.Head`; `DenseHead` is its specification.
+"""
+
+from qmargin.heads.contract import Head as Head
+from qmargin.heads.contract import HeadStats as HeadStats
+from qmargin.heads.dense import DenseHead as DenseHead
+
+__all__ = ["DenseHead", "Head", "HeadStats"]

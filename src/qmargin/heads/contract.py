@@ -1,0 +1,139 @@
+"""The contract of every head: `loss = head(embeddings, labels)`, `head.stats`, raw prototypes, errors by name."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from qmargin.divergence.inputs import check_labels, check_rows, to_compute_dtype
+from qmargin.losses import AlphaLoss
+
+PROTOTYPE_STD = 0.01  # normal(0, 0.01), as the field initialises its class weights
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+@dataclass(frozen=True)
+class HeadStats:
+    """Statistics of a head's last call: 0-dimensional float32 tensors on its device, so reading them is up to you."""
+
+    support_size: Tensor  # mean number of classes with p > 0
+    zero_loss: Tensor  # share of rows whose loss is exactly 0
+    p_target: Tensor  # mean posterior of the label
+    target_dropped: Tensor  # share of rows with p_target = 0
+    target_cosine: Tensor  # mean cosine with the own prototype, before the margin
+    accuracy: Tensor  # share of rows whose own prototype has the largest cosine (top-1, margin-free)
+    candidates: Tensor  # mean number of classes a row was solved on
+    fallback_rows: Tensor  # rows that left the fast path
+
+    def as_floats(self) -> dict[str, float]:
+        """All of them as Python floats, in one transfer from the device."""
+        names = [field.name for field in fields(self)]
+        return dict(zip(names, torch.stack([getattr(self, name) for name in names]).tolist(), strict=True))
+
+
+class Head(nn.Module, ABC):
+    """Prototypes `weight` (classes, dim) and a loss of cosines; the base of every head.
+
+    Args:
+        num_classes: C, number of identities, >= 1.
+        embedding_dim: D, size of an embedding, >= 1.
+        loss: a row of the family, e.g. `QMargin()`; assign `head.loss` to change it between steps.
+        reduction: "mean" (default) or "sum" over the batch, or "none" for the loss of each row (batch,).
+        base: optional base measure of the classes (classes,), > 0, e.g. class priors; None is the unit measure.
+        device, dtype: of the prototypes; float32 unless said.
+
+    The prototypes are raw (their norms are free) and start at normal(0, 0.01). Cosines and the loss are computed in
+    float32 (float64 for float64 prototypes), also inside autocast.
+    """
+
+    weight: nn.Parameter  # (classes, dim)
+    base: Tensor | None  # (classes,)
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        loss: AlphaLoss,
+        *,
+        reduction: Reduction = "mean",
+        base: Tensor | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("num_classes", num_classes), ("embedding_dim", embedding_dim)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        if not isinstance(loss, AlphaLoss):
+            raise ValueError(f"loss must be an AlphaLoss such as QMargin() or ArcFace(), got {loss!r}")
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+        self.num_classes = num_classes
+        self.embedding_dim = embedding_dim
+        self.loss = loss
+        self.reduction = reduction
+        self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim, device=device, dtype=dtype))
+        self.register_buffer("base", None if base is None else base.detach().to(device=device, dtype=torch.float32))
+        if base is not None and base.shape != (num_classes,):
+            raise ValueError(f"base must have shape ({num_classes},), got {tuple(base.shape)}")
+        self._stats: HeadStats | None = None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the prototypes anew from normal(0, 0.01) with torch's generator."""
+        nn.init.normal_(self.weight, std=PROTOTYPE_STD)
+
+    @property
+    def stats(self) -> HeadStats:
+        """Statistics of the last call."""
+        if self._stats is None:
+            raise ValueError(
+                "a head has statistics after its first call: run head(embeddings, labels) before head.stats"
+            )
+        return self._stats
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            embeddings: (batch, dim) floating point, any norm but zero.
+            labels: (batch,) integer, in [0, classes).
+
+        Returns:
+            Scalar (reduction "mean" or "sum") or (batch,) ("none"); float32 or float64.
+
+        Raises:
+            ValueError: wrong shape or dtype, label out of range, an embedding or prototype that is zero or not finite.
+        """
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim or len(embeddings) == 0:
+            raise ValueError(
+                f"embeddings must have shape (batch, {self.embedding_dim}) with batch >= 1, got "
+                f"{tuple(embeddings.shape)}; embedding_dim is the backbone's output size"
+            )
+        if not embeddings.is_floating_point():
+            raise ValueError(f"embeddings must be floating point, got {embeddings.dtype}; call .float() on them")
+        check_labels(labels, len(embeddings), self.num_classes)
+        with torch.autocast(device_type=embeddings.device.type, enabled=False):
+            losses, self._stats = self._evaluate(to_compute_dtype(embeddings), labels.long())
+        if self.reduction == "none":
+            return losses
+        return losses.mean() if self.reduction == "mean" else losses.sum()
+
+    @abstractmethod
+    def _evaluate(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, HeadStats]:
+        """Losses (batch,) and statistics of checked embeddings (batch, dim) and labels (batch,)."""
+
+    def extra_repr(self) -> str:
+        """Sizes, loss and reduction, for print(head)."""
+        return f"num_classes={self.num_classes}, embedding_dim={self.embedding_dim}, loss={self.loss}"
+
+
+def unit_rows(vectors: Tensor, law: str) -> Tensor:
+    """Rows divided by their Euclidean norms; `law` is the error of a row that is zero or not finite. (rows, dim)."""
+    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    check_rows(((norms > 0.0) & norms.isfinite()).squeeze(1), law)
+    unit: Tensor = vectors / norms
+    return unit

@@ -1,0 +1,50 @@
+"""The dense head: the specification of all others. Obvious, any alpha, O(batch x classes) memory."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the name the field uses
+
+from qmargin.divergence.inputs import to_compute_dtype
+from qmargin.heads.contract import Head, HeadStats, unit_rows
+
+
+class DenseHead(Head):
+    """Prototypes with every cosine of the batch in memory: `loss(normalize(e) @ normalize(W).T, labels)`.
+
+    Arguments, errors and precision: see `Head`. Works with torch.optim, autocast, DistributedDataParallel and
+    torch.compile (where the checks become device-side assertions).
+
+    Example:
+        >>> from qmargin import DenseHead, QMargin
+        >>> _ = torch.manual_seed(0)
+        >>> head = DenseHead(num_classes=1000, embedding_dim=64, loss=QMargin(alpha=1.5, margin=0.1, scale=6))
+        >>> loss = head(torch.randn(8, 64), torch.arange(8))
+        >>> loss.backward()
+        >>> head.weight.grad.shape, head.stats.zero_loss.item()
+        (torch.Size([1000, 64]), 0.0)
+
+    Reference: Deng et al., 2019 (the head of ArcFace); Koutsianos et al., arXiv 2606.31664 (the sparse losses).
+    """
+
+    def _evaluate(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, HeadStats]:
+        directions = unit_rows(embeddings, "an embedding must be finite and not zero; look for NaN or a dead backbone")
+        prototypes = unit_rows(
+            to_compute_dtype(self.weight),
+            "a prototype (row of head.weight) must be finite and not zero; was it loaded?",
+        )
+        dtype = torch.promote_types(directions.dtype, prototypes.dtype)
+        cosines = F.linear(directions.to(dtype), prototypes.to(dtype))  # (batch, classes)
+        terms = self.loss.terms(cosines, labels, self.base)
+        with torch.no_grad():
+            correct = terms.target_cosine >= cosines.amax(dim=1)
+            stats = HeadStats(
+                support_size=terms.support.float().mean(),
+                zero_loss=(terms.loss == 0.0).float().mean(),
+                p_target=terms.p_target.float().mean(),
+                target_dropped=(terms.p_target == 0.0).float().mean(),
+                target_cosine=terms.target_cosine.float().mean(),
+                accuracy=correct.float().mean(),
+                candidates=torch.full((), float(self.num_classes), device=cosines.device),
+                fallback_rows=torch.zeros((), device=cosines.device),
+            )
+        return terms.loss, stats

@@ -1,0 +1,83 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qmargin.backbones import MobileFaceNetConfig
+from qmargin.data import ImageFolders
+from qmargin.losses import (
+    AdditiveMargin,
+    AlphaLoss,
+    AngularMargin,
+    LogPriorMargin,
+    Margin,
+    NoMargin,
+    Ramp,
+    ReferenceAngularMargin,
+    ReferenceMargin,
+    ScheduledLoss,
+)
+from qmargin.recipes import RECIPES
+from qmargin.training import TrainConfig
+from qmargin.training.codec import differing, flatten, from_json, to_json
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_with_every_loss_survives_the_round_trip(recipe: str) -> None:
+    for loss in RECIPES[recipe].losses:
+        config = RECIPES[recipe].with_loss(loss)
+        assert from_json(to_json(config), "here") == config
+
+
+@pytest.mark.parametrize(
+    "margin",
+    [NoMargin(), AdditiveMargin(0.2), AngularMargin(0.3, True), ReferenceMargin(0.1), ReferenceAngularMargin(0.2),
+     LogPriorMargin(2.0)],
+    ids=lambda margin: type(margin).__name__,
+)  # fmt: skip
+def test_the_kind_of_margin_is_written_down(tiny: TrainConfig, margin: Margin) -> None:
+    loss = ScheduledLoss(name="x", final=AlphaLoss(1.25, 16.0, margin), alpha=Ramp(start=1.0, end=0.5))
+    config = replace(tiny, loss=loss)
+    assert json.loads(to_json(config))["loss"]["final"]["margin"]["kind"] == type(margin).__name__
+    assert from_json(to_json(config), "here") == config
+
+
+def test_other_members_of_the_unions_survive_too(tiny: TrainConfig) -> None:
+    source = ImageFolders(train=Path("a"), test=Path("b"))
+    backbone = MobileFaceNetConfig(height=28, input_width=23, channels=1, embedding_dim=16)
+    config = replace(tiny, data=replace(tiny.data, source=source), backbone=backbone)
+    assert from_json(to_json(config), "here") == config
+
+
+def test_an_unknown_key_is_refused_by_name(tiny: TrainConfig) -> None:
+    tree = json.loads(to_json(tiny))
+    tree["optimizer"]["learning_rat"] = 0.1
+    with pytest.raises(ValueError, match=r"run/config.json is not a valid config: .*learning_rat"):
+        from_json(json.dumps(tree), "run/config.json")
+
+
+def test_a_missing_key_a_wrong_type_and_a_bad_range_are_refused_by_name(tiny: TrainConfig) -> None:
+    for change, text in (
+        ({"recipe": None}, "recipe"),
+        ({"epochs": "many"}, "epochs"),
+        ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
+    ):
+        tree = {**json.loads(to_json(tiny)), **change}
+        if change == {"recipe": None}:
+            del tree["recipe"]
+        with pytest.raises(ValueError, match=text):
+            from_json(json.dumps(tree), "c.json")
+
+
+def test_text_that_is_not_json_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"c.json is not JSON .* config.json of a run"):
+        from_json("{", "c.json")
+
+
+def test_flatten_names_every_leaf_and_differing_finds_the_change(tiny: TrainConfig) -> None:
+    other = replace(tiny, seed=5, optimizer=replace(tiny.optimizer, momentum=0.5))
+    assert flatten(tiny)["optimizer.momentum"] == "0.9"
+    assert flatten(tiny)["loss.final.margin"] == "ReferenceMargin"
+    assert differing(tiny, tiny) == []
+    assert sorted(differing(tiny, other)) == ["optimizer.momentum", "seed"]

@@ -1,0 +1,48 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from qmargin.training import TrainConfig, train
+from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.guard import first_bad_gradient, first_bad_layer, naming_the_batch
+
+
+class Poison(nn.Module):
+    """Passes its input on, with one NaN."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.index_fill(1, torch.tensor([0]), float("nan"))
+
+
+def test_the_first_layer_with_a_bad_output_is_named() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), Poison(), nn.Linear(4, 2))
+    assert first_bad_layer(network, torch.randn(5, 3)) == "first seen in the output of backbone.2 (Poison)"
+    assert first_bad_layer(network[:2], torch.randn(5, 3)) == "every layer of the backbone is finite"
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_the_first_parameter_with_a_bad_gradient_is_named() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    network(torch.randn(5, 3)).sum().backward()
+    assert "their norm is not" in first_bad_gradient({"backbone": network})
+    network[1].weight.grad[0, 0] = float("inf")
+    assert first_bad_gradient({"backbone": network}) == "first seen in the gradient of backbone.1.weight"
+
+
+def test_the_message_names_step_batch_and_way_out() -> None:
+    with (
+        pytest.raises(ValueError, match=r"before step 3, .*: broken\. The batch was a, b, c and 2 more\. Kept\. Lower"),
+        naming_the_batch(3, list("abcde"), "Kept."),
+    ):
+        raise ValueError("broken")
+
+
+def test_training_stops_before_the_step_that_would_ruin_the_weights(tiny: TrainConfig, tmp_path: Path) -> None:
+    """A learning rate of 1e30 makes the second step's embeddings overflow: the checkpoint of the first is kept."""
+    wild = replace(tiny, optimizer=replace(tiny.optimizer, learning_rate=1e30, warmup=0.0), checkpoint_every=1)
+    with pytest.raises(ValueError, match=r"training stopped before step 1, no weight was changed .*backbone\..*s\d+/"):
+        train(wild, tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")["step"] == 1

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+from qmargin.training.log import COLUMNS, append_row, keep_rows_until, peak_memory_mib, read_log
+
+
+def row(step: int) -> dict[str, float]:
+    return {name: step + index / 100 for index, name in enumerate(COLUMNS)} | {"step": float(step)}
+
+
+def test_rows_come_back_as_written(tmp_path: Path) -> None:
+    for step in (1, 2):
+        append_row(tmp_path / "log.csv", row(step))
+    assert read_log(tmp_path / "log.csv") == [row(1), row(2)]
+
+
+def test_rows_of_steps_done_again_are_dropped(tmp_path: Path) -> None:
+    for step in (5, 10, 15):
+        append_row(tmp_path / "log.csv", row(step))
+    keep_rows_until(tmp_path / "log.csv", 10)
+    append_row(tmp_path / "log.csv", row(12))
+    assert [line["step"] for line in read_log(tmp_path / "log.csv")] == [5, 10, 12]
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    for step in (1, 2):
+        append_row(path, row(step))
+    path.write_text(path.read_text()[:-60])
+    assert read_log(path) == [row(1)]
+
+
+def test_peak_memory_is_that_of_a_process_with_torch_in_it() -> None:
+    assert 50 < peak_memory_mib() < 100_000

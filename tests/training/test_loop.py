@@ -1,0 +1,146 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from qmargin.training import RunFolder, TrainConfig, train
+from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.folder import RunFolder as Folder
+from qmargin.training.log import COLUMNS, read_log
+
+# The command line of the run that the tests kill: the same tiny config in a process of its own.
+TINY = """
+--data.image.height 28 --data.image.width 23 --backbone.height 28 --backbone.input-width 23 --backbone.width 4
+--backbone.embedding-dim 16 --backbone.dropout 0.2 --batch-size 60 --epochs 8 --log-every 1 --checkpoint-every 7
+"""
+STEPS = 8 * 5
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "qmargin", "train", "faces-orl", "--out", str(out), *TINY.split(), *more]
+
+
+def run_to_the_end(out: Path, *more: str) -> None:
+    subprocess.run(command(out, *more), check=True, capture_output=True, timeout=120)
+
+
+def start_and_wait_for(out: Path, step: int, *more: str) -> "subprocess.Popen[bytes]":
+    """Start a run and return when its log shows `step`."""
+    process = subprocess.Popen(command(out, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    log = Folder(out).log
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        if log.exists() and (rows := read_log(log)) and rows[-1]["step"] >= step:
+            return process
+        assert process.poll() is None, f"the run ended before step {step}: {process.communicate()[1].decode()}"
+        time.sleep(0.005)
+    raise AssertionError(f"step {step} was not reached in time")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run_to_the_end(out)
+    return out
+
+
+def test_a_run_leaves_config_manifest_checkpoint_log_and_scalars(tiny: TrainConfig, tmp_path: Path) -> None:
+    run = train(tiny, tmp_path / "run")
+    assert run.read_config() == tiny
+    assert run.manifest.exists()
+    assert load_checkpoint(run.checkpoint)["step"] == 10
+    rows = read_log(run.log)
+    assert [row["step"] for row in rows] == list(range(1, 11))
+    assert set(rows[0]) == set(COLUMNS)
+    assert 1 <= rows[-1]["support_size"] <= 30
+    events = EventAccumulator(str(run.tensorboard)).Reload()
+    assert set(events.Tags()["scalars"]) == set(COLUMNS) - {"step", "epoch"}
+    assert events.Scalars("loss")[-1].value == pytest.approx(rows[-1]["loss"], rel=1e-4)
+
+
+def test_training_learns(tiny: TrainConfig, tmp_path: Path) -> None:
+    rows = read_log(train(replace(tiny, epochs=15), tmp_path / "run").log)
+    assert sum(row["loss"] for row in rows[-5:]) < 0.75 * sum(row["loss"] for row in rows[:5])
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(tiny: TrainConfig, tmp_path: Path) -> None:
+    weights = [
+        load_checkpoint(train(replace(tiny, seed=seed), tmp_path / name).checkpoint)["head"]["weight"]
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_run_killed_at_a_random_step_resumes_to_the_same_bits(
+    uninterrupted: Path, tmp_path: Path, attempt: int
+) -> None:
+    step = random.Random(attempt).randrange(1, STEPS - 5)  # noqa: S311 - not for secrets
+    process = start_and_wait_for(tmp_path / "run", step)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    run_to_the_end(tmp_path / "run", "--resume")
+    whole, resumed = Folder(uninterrupted), Folder(tmp_path / "run")
+    torch.testing.assert_close(load_checkpoint(resumed.checkpoint), load_checkpoint(whole.checkpoint), rtol=0, atol=0)
+    assert [row["loss"] for row in read_log(resumed.log)] == [row["loss"] for row in read_log(whole.log)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_bits(
+    uninterrupted: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start_and_wait_for(tmp_path / "run", 10)
+    process.send_signal(number)
+    message = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130
+    assert "stopped after step" in message
+    assert "--resume" in message
+    stopped_at = load_checkpoint(Folder(tmp_path / "run").checkpoint)["step"]
+    assert 10 <= stopped_at < STEPS
+    run_to_the_end(tmp_path / "run", "--resume")
+    torch.testing.assert_close(
+        load_checkpoint(Folder(tmp_path / "run").checkpoint),
+        load_checkpoint(Folder(uninterrupted).checkpoint),
+        rtol=0,
+        atol=0,
+    )
+
+
+def test_a_second_run_in_the_same_folder_needs_resume_and_the_same_settings(tiny: TrainConfig, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"already holds a run: add --resume"):
+        train(tiny, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"other settings \(batch_size, seed\)"):
+        train(replace(tiny, seed=3, batch_size=50), tmp_path / "run", resume=True)
+    before = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    train(tiny, tmp_path / "run", resume=True)  # finished already: nothing to do
+    assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_bfloat16_autocast_trains(tiny: TrainConfig, tmp_path: Path) -> None:
+    rows = read_log(train(replace(tiny, precision="bfloat16"), tmp_path / "run").log)
+    assert all(row["loss"] > 0 for row in rows)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/sys").is_dir(), reason="needs a folder that refuses writing")
+def test_an_output_folder_that_cannot_be_written_is_named(tiny: TrainConfig) -> None:
+    with pytest.raises(ValueError, match=r"cannot write /proc/sys/run: .*give a folder"):
+        train(tiny, Path("/proc/sys/run"))
+
+
+def test_a_truncated_checkpoint_stops_resuming_and_stays_as_it_is(tiny: TrainConfig, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    train(tiny, run.path)
+    run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"checkpoint.safetensors is damaged or truncated"):
+        train(tiny, run.path, resume=True)
+    assert run.checkpoint.stat().st_size == 1000
