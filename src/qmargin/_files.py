@@ -1,9 +1,15 @@
 """Files that are either whole or not there: written beside their place, flushed to the disk, then renamed."""
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @contextmanager
@@ -35,6 +41,28 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write named arrays to `path` as .npz, atomically."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path, *names: str, what: str) -> list[NDArray[Any]]:
+    """The named arrays of an .npz file that `write_arrays` wrote; nothing is unpickled.
+
+    Raises:
+        ValueError: the file is missing, damaged, or holds something else; the message says `what` was looked for.
+    """
+    if not path.is_file():
+        raise ValueError(f"no {what} at {path}: run qmargin evaluate on that run first")
+    try:
+        # opened here, because numpy leaves the file open when it is no archive
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return [archive[name] for name in names]
+    except (BadZipFile, OSError, EOFError, KeyError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path} does not hold {what} ({error}); run qmargin evaluate again") from error
 
 
 def make_folder(path: Path) -> Path:

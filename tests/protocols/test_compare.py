@@ -85,4 +85,4 @@ def test_what_cannot_be_compared_is_refused(runs: list[ScoredRun]) -> None:
         compared(runs, "worse")
     other = replace(runs[1], trials=replace(runs[1].trials, digest="other"))
     with pytest.raises(ValueError, match=r"runs/good-1 and runs/good-0 were scored on different trials"):
-        compared([runs[0], other])
+        compared([runs[0], other], "good")

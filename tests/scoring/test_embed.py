@@ -44,7 +44,7 @@ def test_embeddings_survive_the_round_trip_and_damage_is_named(tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"does not hold embeddings"):
         Embeddings.load(path)
-    with pytest.raises(ValueError, match=r"run qmargin evaluate on the run first"):
+    with pytest.raises(ValueError, match=r"no embeddings at .*: run qmargin evaluate on that run first"):
         Embeddings.load(tmp_path / "nothing.npz")
 
 

@@ -23,7 +23,10 @@ def state() -> State:
 def test_a_state_survives_the_round_trip_bit_for_bit(state: State, tmp_path: Path) -> None:
     save_checkpoint(state, tmp_path / "c.safetensors")
     loaded = load_checkpoint(tmp_path / "c.safetensors")
-    torch.testing.assert_close(loaded, state, rtol=0, atol=0)
+    assert loaded["groups"] == state["groups"]
+    assert loaded["step"] == 7
+    for part in ("weights", "generator", "half", "transposed"):
+        torch.testing.assert_close(loaded[part], state[part], rtol=0, atol=0)
 
 
 def test_a_truncated_file_is_named_at_any_length(state: State, tmp_path: Path) -> None:

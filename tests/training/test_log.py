@@ -4,7 +4,7 @@ from qmargin.training.log import COLUMNS, append_row, keep_rows_until, peak_memo
 
 
 def row(step: int) -> dict[str, float]:
-    return {name: step + index / 100 for index, name in enumerate(COLUMNS)} | {"step": float(step)}
+    return {name: step + index / 4 for index, name in enumerate(COLUMNS)} | {"step": float(step)}
 
 
 def test_rows_come_back_as_written(tmp_path: Path) -> None:
@@ -25,8 +25,10 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     for step in (1, 2):
         append_row(path, row(step))
-    path.write_text(path.read_text()[:-60])
-    assert read_log(path) == [row(1)]
+    whole = path.read_text()
+    for lost in (1, 3, 60):
+        path.write_text(whole[:-lost])
+        assert read_log(path) == [row(1)]
 
 
 def test_peak_memory_is_that_of_a_process_with_torch_in_it() -> None:

@@ -4,16 +4,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from qmargin.data import ImageFolders
+from qmargin.scoring import embed_run
 from qmargin.training import RunFolder, TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
-from qmargin.training.folder import RunFolder as Folder
 from qmargin.training.log import COLUMNS, read_log
 
 # The command line of the run that the tests kill: the same tiny config in a process of its own.
@@ -32,17 +37,20 @@ def run_to_the_end(out: Path, *more: str) -> None:
     subprocess.run(command(out, *more), check=True, capture_output=True, timeout=120)
 
 
-def start_and_wait_for(out: Path, step: int, *more: str) -> "subprocess.Popen[bytes]":
-    """Start a run and return when its log shows `step`."""
-    process = subprocess.Popen(command(out, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    log = Folder(out).log
+@contextmanager
+def started(out: Path, step: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a run, wait until its log shows `step`, and never leave it running."""
+    log = RunFolder(out).log
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline:
-        if log.exists() and (rows := read_log(log)) and rows[-1]["step"] >= step:
-            return process
-        assert process.poll() is None, f"the run ended before step {step}: {process.communicate()[1].decode()}"
-        time.sleep(0.005)
-    raise AssertionError(f"step {step} was not reached in time")
+    with subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            while not log.exists() or not (rows := read_log(log)) or rows[-1]["step"] < step:
+                assert time.monotonic() < deadline, f"step {step} was not reached in time"
+                assert process.poll() is None, f"the run ended before step {step}"
+                time.sleep(0.005)
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +93,11 @@ def test_a_run_killed_at_a_random_step_resumes_to_the_same_bits(
     uninterrupted: Path, tmp_path: Path, attempt: int
 ) -> None:
     step = random.Random(attempt).randrange(1, STEPS - 5)  # noqa: S311 - not for secrets
-    process = start_and_wait_for(tmp_path / "run", step)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with started(tmp_path / "run", step) as process:
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     run_to_the_end(tmp_path / "run", "--resume")
-    whole, resumed = Folder(uninterrupted), Folder(tmp_path / "run")
+    whole, resumed = RunFolder(uninterrupted), RunFolder(tmp_path / "run")
     torch.testing.assert_close(load_checkpoint(resumed.checkpoint), load_checkpoint(whole.checkpoint), rtol=0, atol=0)
     assert [row["loss"] for row in read_log(resumed.log)] == [row["loss"] for row in read_log(whole.log)]
 
@@ -98,18 +106,18 @@ def test_a_run_killed_at_a_random_step_resumes_to_the_same_bits(
 def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_bits(
     uninterrupted: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = start_and_wait_for(tmp_path / "run", 10)
-    process.send_signal(number)
-    message = process.communicate(timeout=60)[1].decode()
+    with started(tmp_path / "run", 10) as process:
+        process.send_signal(number)
+        message = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
     assert "stopped after step" in message
     assert "--resume" in message
-    stopped_at = load_checkpoint(Folder(tmp_path / "run").checkpoint)["step"]
+    stopped_at = load_checkpoint(RunFolder(tmp_path / "run").checkpoint)["step"]
     assert 10 <= stopped_at < STEPS
     run_to_the_end(tmp_path / "run", "--resume")
     torch.testing.assert_close(
-        load_checkpoint(Folder(tmp_path / "run").checkpoint),
-        load_checkpoint(Folder(uninterrupted).checkpoint),
+        load_checkpoint(RunFolder(tmp_path / "run").checkpoint),
+        load_checkpoint(RunFolder(uninterrupted).checkpoint),
         rtol=0,
         atol=0,
     )
@@ -144,3 +152,21 @@ def test_a_truncated_checkpoint_stops_resuming_and_stays_as_it_is(tiny: TrainCon
     with pytest.raises(ValueError, match=r"checkpoint.safetensors is damaged or truncated"):
         train(tiny, run.path, resume=True)
     assert run.checkpoint.stat().st_size == 1000
+
+
+def test_other_images_than_those_of_the_checkpoint_are_refused(tiny: TrainConfig, tmp_path: Path) -> None:
+    """One image fewer of two people: as many samples as before would be a coincidence, so the manifest is compared."""
+    for split in ("train", "test"):
+        for identity in range(4):
+            (tmp_path / split / f"{split}{identity}").mkdir(parents=True)
+            for image in range(10):
+                pixels = np.random.default_rng([identity, image]).integers(0, 255, (28, 23)).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / f"{split}{identity}" / f"{image}.png")
+    source = ImageFolders(train=tmp_path / "train", test=tmp_path / "test")
+    config = replace(tiny, data=replace(tiny.data, source=source), batch_size=20)
+    train(config, tmp_path / "run")
+    (tmp_path / "test" / "test0" / "0.png").unlink()
+    with pytest.raises(ValueError, match=r"are not those that .*run was trained on \(listed in manifest\.csv\)"):
+        train(config, tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=r"are not those that .*run was trained on"):
+        embed_run(RunFolder(tmp_path / "run"), "test")

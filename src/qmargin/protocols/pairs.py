@@ -3,12 +3,11 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmargin._files import replacing
+from qmargin._files import read_arrays, write_arrays
 from qmargin.scoring import Embeddings, pair_cosines
 
 
@@ -23,19 +22,13 @@ class Trials:
 
     def save(self, path: Path) -> None:
         """Write them as .npz, atomically."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, scores=self.scores, labels=self.labels, subjects=self.subjects, digest=np.array(self.digest))
+        write_arrays(path, scores=self.scores, labels=self.labels, subjects=self.subjects, digest=np.array(self.digest))
 
     @classmethod
     def load(cls, path: Path) -> "Trials":
         """Read what `save` wrote; a ValueError names a file that is missing, damaged or something else."""
-        if not path.is_file():
-            raise ValueError(f"no scores at {path}: run qmargin evaluate on that run first")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["scores"], arrays["labels"], arrays["subjects"], str(arrays["digest"]))
-        except (BadZipFile, OSError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} does not hold scores ({error}); run qmargin evaluate again") from error
+        scores, labels, subjects, digest = read_arrays(path, "scores", "labels", "subjects", "digest", what="scores")
+        return cls(scores, labels, subjects, str(digest))
 
 
 def all_pairs(embeddings: Embeddings) -> Trials:

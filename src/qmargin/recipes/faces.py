@@ -61,6 +61,7 @@ def faces_orl(loss: ScheduledLoss) -> TrainConfig:
         optimizer=OptimizerConfig(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, warmup=0.1, decay="cosine"),
         epochs=60,
         batch_size=50,
+        threads=1,
         log_every=5,
         checkpoint_every=60,
     )

@@ -3,7 +3,6 @@
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import nn
 
-from qmargin._files import replacing
-from qmargin.data import ImageFormat, Manifest, normalise, read_manifest, sequential
+from qmargin._files import read_arrays, write_arrays
+from qmargin.data import ImageFormat, Manifest, normalise, sequential
 from qmargin.training import RunFolder
 from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.loop import check_manifest, read_samples
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,12 @@ class Embeddings:
 
     def save(self, path: Path) -> None:
         """Write them as .npz, atomically."""
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, vectors=self.vectors, identities=self.identities, paths=self.paths)
+        write_arrays(path, vectors=self.vectors, identities=self.identities, paths=self.paths)
 
     @classmethod
     def load(cls, path: Path) -> "Embeddings":
         """Read what `save` wrote; a ValueError names a file that is missing, damaged or something else."""
-        if not path.is_file():
-            raise ValueError(f"no embeddings at {path}: run qmargin evaluate on the run first")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["vectors"], arrays["identities"], arrays["paths"])
-        except (BadZipFile, OSError, KeyError, ValueError) as error:
-            raise ValueError(f"{path} does not hold embeddings ({error}); run qmargin evaluate again") from error
+        return cls(*read_arrays(path, "vectors", "identities", "paths", what="embeddings"))
 
 
 def embed(
@@ -71,9 +64,11 @@ def embed(
 def embed_run(run: RunFolder, split: str) -> Embeddings:
     """Embed a split of a run's manifest with the run's newest checkpoint, and leave the .npz in its folder."""
     config = run.read_config()
-    manifest = read_manifest(run.manifest, root=config.data.source.read().root).subset(split)
+    saved = load_checkpoint(run.checkpoint, config.device)
+    manifest = read_samples(config)
+    check_manifest(manifest, saved, run)
     backbone = config.backbone.build().to(config.device)
-    backbone.load_state_dict(load_checkpoint(run.checkpoint, config.device)["backbone"])
-    embeddings = embed(backbone, manifest, config.data.image, device=config.device)
+    backbone.load_state_dict(saved["backbone"])
+    embeddings = embed(backbone, manifest.subset(split), config.data.image, device=config.device)
     embeddings.save(run.embeddings(split))
     return embeddings

@@ -8,6 +8,7 @@ from typing import Any
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from cattrs.strategies import configure_tagged_union, include_subclasses
+from cattrs.v import format_exception
 
 from qmargin.losses import Margin
 from qmargin.training.config import DataConfig, TrainConfig
@@ -46,7 +47,14 @@ def from_json(text: str, origin: str) -> TrainConfig:
     except json.JSONDecodeError as error:
         raise ValueError(f"{origin} is not JSON ({error}); it should be the config.json of a run") from error
     except BaseValidationError as error:
-        raise ValueError(f"{origin} is not a valid config: {'; '.join(transform_error(error))}") from error
+        raise ValueError(
+            f"{origin} is not a valid config: {'; '.join(transform_error(error, format_exception=_reason))}"
+        ) from error
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    """Our own refusals say what is wrong; cattrs words the others."""
+    return str(error) if type(error) is ValueError and str(error) else format_exception(error, kind)
 
 
 def flatten(config: object, prefix: str = "") -> dict[str, str]:

@@ -5,7 +5,9 @@ command line replaces single fields of it.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
 from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces
@@ -73,7 +75,7 @@ class OptimizerConfig:
 class TrainConfig:
     """One training run."""
 
-    recipe: str
+    recipe: Annotated[str, tyro.conf.Suppress]
     """Name of the recipe this setting was made from."""
     data: DataConfig
     """Images and identities."""
@@ -93,6 +95,8 @@ class TrainConfig:
     """Autocast of the backbone; weights, head and loss stay in float32."""
     device: str = "cpu"
     """Where to train: cpu, cuda, cuda:1, ..."""
+    threads: int | None = None
+    """Threads of the CPU operators; None leaves torch's choice. Tiny networks are fastest with 1."""
     log_every: int = 10
     """Steps between two rows of the log."""
     checkpoint_every: int = 200
@@ -103,6 +107,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "log_every", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
         _at_least("seed", self.seed, 0)
+        if self.threads is not None:
+            _at_least("threads", self.threads, 1)
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
         if self.backbone.input_shape != self.data.image.shape:

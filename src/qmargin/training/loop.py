@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qmargin.data import Batch, ImageBatches, Manifest, ShuffledBatches, normalise, write_manifest
-from qmargin.training.checkpoint import load_checkpoint, save_checkpoint
+from qmargin.training.checkpoint import State, load_checkpoint, save_checkpoint
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
 from qmargin.training.guard import first_bad_gradient, first_bad_layer, naming_the_batch
@@ -46,17 +46,22 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
     order = ShuffledBatches(len(samples), config.batch_size, config.seed)
     steps = config.epochs * order.steps_per_epoch
     run.open(config, resume=resume)
-    write_manifest(manifest, run.manifest)
 
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     state = TrainingState.create(config, samples.num_classes)
     if run.checkpoint.exists():
         saved = load_checkpoint(run.checkpoint, config.device)
         order.check_state(saved["sampler"])
+        check_manifest(manifest, saved, run)
         state.load_state_dict(saved)
+    else:
+        write_manifest(manifest, run.manifest)
     state.backbone.train()
 
     def checkpoint() -> None:
-        save_checkpoint({**state.state_dict(), "sampler": order.state_dict(state.step)}, run.checkpoint)
+        progress = {"sampler": order.state_dict(state.step), "manifest": manifest.digest}
+        save_checkpoint({**state.state_dict(), **progress}, run.checkpoint)
 
     batches = ImageBatches(samples, config.data.image, config.data.augmentation, order, config.data.workers)
     kept = f"The newest checkpoint in {out} is untouched."
@@ -120,6 +125,15 @@ def read_samples(config: TrainConfig) -> Manifest:
     manifest = config.data.source.read()
     held_out = config.data.validation_identities
     return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
+
+
+def check_manifest(manifest: Manifest, saved: State, run: RunFolder) -> None:
+    """Refuse to go on from a checkpoint of other images or identities."""
+    if saved["manifest"] != manifest.digest:
+        raise ValueError(
+            f"the images, identities or splits are not those that {run.path} was trained on (listed in "
+            f"{run.manifest.name}): put them back, or train a new run in another folder"
+        )
 
 
 @contextmanager

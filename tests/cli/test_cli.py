@@ -1,0 +1,154 @@
+"""Every command as a user meets it: what it prints, what it leaves, and how it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import qmargin
+from qmargin.cli import COMMANDS, main
+from qmargin.protocols import Trials
+from qmargin.training.codec import from_json
+
+TINY = """
+--data.image.height 28 --data.image.width 23 --backbone.height 28 --backbone.input-width 23 --backbone.width 4
+--backbone.embedding-dim 16 --batch-size 60 --epochs 1 --log-every 1
+"""
+BAD_INPUT = 2
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that must fail with status 2, and return what it said."""
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == BAD_INPUT
+    return " ".join(capsys.readouterr().err.split())
+
+
+def text(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    main(words)
+    return capsys.readouterr().out
+
+
+def test_without_a_command_every_command_is_introduced(capsys: pytest.CaptureFixture[str]) -> None:
+    overview = text(capsys)
+    assert all(f"qmargin {name}" in overview for name in COMMANDS)
+    assert text(capsys, "--version") == f"qmargin {qmargin.__version__}\n"
+
+
+def test_an_unknown_command_is_refused_with_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown command 'trian'; did you mean 'train'?" in refused(capsys, "trian")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("train", "faces-orl", "--help") if command == "train" else (command, "--help")
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+def test_the_help_of_train_shows_fields_with_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(("train", "faces-orl", "--loss", "cosface", "--help"))
+    page = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for part in (
+        "--optimizer.learning-rate",
+        "Peak learning rate",
+        "--loss.final.margin.m",
+        "logits per unit of cosine",
+    ):
+        assert part in page
+    assert "faces-orl" in text(capsys, "train", "--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "faces-orll", "--out", "x"], "unknown recipe 'faces-orll'; did you mean 'faces-orl'?"),
+        (["train", "faces-orl", "--out", "x", "--loss", "arcfase"], "unknown loss 'arcfase'; did you mean 'arcface'?"),
+        (["train", "faces-orl", "--out", "x", "--loss.final.alpha", "3"], "alpha must be a number in [1, 2]"),
+        (["train", "faces-orl", "--out", "x", "--loss.final.margin.m", "-0.1"], "must be a number in [0, 2], got -0.1"),
+        (["train", "faces-orl", "--out", "x", "--epochs", "0"], "epochs must be an integer >= 1, got 0"),
+        (["train", "faces", "--out", "x", "--data.source.train", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "nowhere is not a run: it has no config.json"),
+        (["compare", "nowhere", "--baseline", "arcface"], "nowhere is not a run"),
+        (["info", "nowhere"], "nowhere is not a run"),
+        (["demo", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = refused(capsys, "train", "faces-orl", "--out", str(tmp_path / "x"), "--optimizer.learning-rat", "0.1")
+    assert "--optimizer.learning-rat" in message
+    assert "--optimizer.learning-rate" in message
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two losses, two seeds, trained and evaluated."""
+    folder = tmp_path_factory.mktemp("runs")
+    paths = []
+    for loss in ("qmargin", "arcface"):
+        for seed in (0, 1):
+            path = folder / f"{loss}-{seed}"
+            main(["train", "faces-orl", "--out", str(path), "--loss", loss, "--seed", str(seed), *TINY.split()])
+            main(["evaluate", str(path), "--resamples", "50"])
+            paths.append(path)
+    return paths
+
+
+def test_train_saves_the_effective_config(runs: list[Path]) -> None:
+    config = from_json((runs[3] / "config.json").read_text(), "config.json")
+    assert (config.loss.name, config.seed, config.batch_size) == ("arcface", 1, 60)
+
+
+def test_evaluate_leaves_embeddings_scores_and_figures(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    trials = Trials.load(runs[0] / "scores-test.npz")
+    assert len(trials.scores) == 100 * 99 // 2
+    figures = json.loads((runs[0] / "metrics-test.json").read_text())
+    assert figures["subjects"] == 10
+    printed = text(capsys, "evaluate", str(runs[0]), "--resamples", "50")
+    assert f"{100 * figures['figures']['EER']['estimate']:.2f}" in printed
+    assert "450 genuine and 4,500 impostor pairs" in printed
+    assert "(few!)" in printed
+
+
+def test_evaluating_twice_gives_the_same_bytes(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    before = (runs[0] / "metrics-test.json").read_bytes()
+    text(capsys, "evaluate", str(runs[0]), "--resamples", "50")
+    assert (runs[0] / "metrics-test.json").read_bytes() == before
+
+
+def test_compare_prints_the_table_and_writes_one_page(
+    runs: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    words = [*map(str, runs), "--baseline", "arcface", "--out", str(page), "--resamples", "50"]
+    printed = text(capsys, "compare", *words)
+    assert "qmargin" in printed
+    assert "arcface" in printed
+    html = page.read_text()
+    assert html.lower().startswith("<!doctype html>")
+    assert "qmargin compare" in html
+
+
+def test_compare_refuses_a_baseline_that_is_not_there(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "compare", *map(str, runs), "--baseline", "cosface", "--resamples", "50")
+    assert "the baseline 'cosface' is none of the compared systems: arcface, qmargin" in message
+
+
+def test_info_describes_the_installation_and_a_run(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "faces-orl" in text(capsys, "info")
+    description = text(capsys, "info", str(runs[0]))
+    assert "loss.final.alpha" in description
+    assert "support_size" in description
