@@ -55,7 +55,7 @@ def show(comparison: Comparison, page: Path) -> None:
     console = Console()
     console.print(comparison_table(comparison))
     for note in comparison.notes:
-        console.print(f"[dim]- {note}[/]")
+        console.print(f"- {note}", style="dim", markup=False, highlight=False)
     write_report(comparison, page)
     console.print(f"\nreport: [bold]{page}[/] (open it in a browser)", soft_wrap=True)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qmargin.protocols import VerificationReport, all_pairs, verify
-from qmargin.protocols.verification import FEW_FALSE_ACCEPTS
+from qmargin.protocols.verification import FEW_FALSE_ACCEPTS, MIN_DCF
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder
 
@@ -52,16 +52,21 @@ def report_table(report: VerificationReport, title: str) -> Table:
     """The figures of one run as a table."""
     counts = f"{report.subjects} subjects, {report.genuine:,} genuine and {report.impostor:,} impostor pairs"
     table = Table(title=title, caption=counts, title_justify="left", caption_justify="left")
-    for column in ("figure", "value (%)", "95 % interval over subjects", "false accepts", "threshold"):
+    for column in ("figure", "value", "95 % interval over subjects", "false accepts", "threshold"):
         table.add_column(column, justify="left" if column == "figure" else "right")
     for name, interval in report.figures.items():
         accepts = report.false_accepts.get(name)
         mark = " (few!)" if accepts is not None and accepts < FEW_FALSE_ACCEPTS else ""
         table.add_row(
             name,
-            f"{100 * interval.estimate:.2f}",
-            f"{100 * interval.low:.2f} to {100 * interval.high:.2f}",
+            _text(name, interval.estimate),
+            f"{_text(name, interval.low)} to {_text(name, interval.high)}",
             "" if accepts is None else f"{accepts}{mark}",
             f"{report.thresholds[name]:.4f}" if name in report.thresholds else "",
         )
     return table
+
+
+def _text(name: str, value: float) -> str:
+    """A cost as it stands, a share in percent."""
+    return f"{value:.3f}" if name == MIN_DCF else f"{100 * value:.2f} %"

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qmargin.divergence.deformed import check_alpha, deformed_exp, separation
-from qmargin.divergence.inputs import check_labels, check_rows, to_compute_dtype
-from qmargin.divergence.threshold import threshold
+from qmargin.divergence.deformed import check_alpha, log_deformed_exp, separation
+from qmargin.divergence.inputs import check_base, check_labels, check_rows, to_compute_dtype
+from qmargin.divergence.threshold import solve
 
 
 class LossTerms(NamedTuple):
@@ -31,8 +31,12 @@ def alpha_loss(
         L(theta, y; q) = max_p [<p, theta> - D(p | q)] + D(e_y | q) - theta_y,      dL/dtheta = p - e_y
         D(p | q) = sum_j q_j f(p_j / q_j),      f(u) = (u^alpha - 1 - alpha (u - 1)) / (alpha (alpha - 1))
 
-    Classes outside the support cancel, so the value is computed from the support alone: with theta' = theta - theta_y
-    and tau' its threshold, `L = [tau' + (alpha - 1) <p, theta'> + (q_y^(1-alpha) - 1) / (alpha - 1)] / alpha`.
+    Classes outside the support cancel, and what is left is a sum of terms >= 0 over the support and the label,
+
+        L = 1/alpha { [q_y^(1-alpha) - e_y (1 + (alpha-1)(1 - p_y))] / (alpha-1) + sum_{j != y} p_j e_j }
+
+    with e_j = 1 + (alpha-1)(theta_j - tau), which is (p_j / q_j)^(alpha-1) on the support. The first term vanishes as
+    (1 - p_y)^2: nothing of the size of the logits, the measure or the number of classes is subtracted.
 
     Args:
         theta: logits (batch, classes), floating point; half precision is computed in float32.
@@ -81,17 +85,9 @@ def alpha_loss_terms(
             log_q_target = theta.new_zeros(rows)
         elif log_q_target.shape != (rows,):
             raise ValueError(f"log_q_target must have shape ({rows},), got {tuple(log_q_target.shape)}")
-        log_base = None if base is None else _log_base(base, classes).to(theta.dtype)
-        return LossTerms(*_AlphaLoss.apply(theta, labels.long(), log_q_target.to(theta.dtype), log_base, alpha))
-
-
-def _log_base(base: Tensor, classes: int) -> Tensor:
-    if base.shape != (classes,):
-        raise ValueError(f"base must have shape ({classes},), one measure for each class, got {tuple(base.shape)}")
-    if base.requires_grad:
-        raise ValueError("base is a constant of the loss and receives no gradient: pass base.detach()")
-    check_rows((base > 0) & base.isfinite(), "the base measure must be finite and > 0; give unseen classes a small one")
-    return base.log()
+        log_base = None if base is None else check_base(base, classes).to(theta.dtype).log()
+        terms = _AlphaLoss.apply(theta, labels.long(), log_q_target.to(theta.dtype), log_base, alpha)  # type: ignore[no-untyped-call] # torch's own
+        return LossTerms(*terms)
 
 
 class _AlphaLoss(torch.autograd.Function):
@@ -107,24 +103,27 @@ class _AlphaLoss(torch.autograd.Function):
         alpha: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         at_label = labels.unsqueeze(-1)
-        excess = theta - theta.gather(-1, at_label)  # (batch, classes), 0 at the label
-        log_q, margin = _measure(excess, at_label, log_q_target, log_base, alpha)
-        tau = threshold(excess, log_q, alpha)
-        posterior = log_q.exp() * deformed_exp(excess - tau.unsqueeze(-1), alpha)
-        p_target = posterior.gather(-1, at_label).squeeze(-1)
-        support = posterior.count_nonzero(dim=-1) if alpha > 1.0 else torch.full_like(labels, theta.shape[-1])
-        gradient = posterior.scatter_(-1, at_label, 0.0)
-        others = gradient.sum(dim=-1)
-        # a masked class (-inf) has p = 0, and 0 * -inf would be NaN
-        inner = (gradient * excess.masked_fill(gradient == 0.0, 0.0)).sum(dim=-1)
-        loss = (tau + (alpha - 1.0) * inner + margin).div(alpha).clamp_min(0.0)
-        loss = loss.masked_fill(others == 0.0, 0.0) if alpha > 1.0 else loss  # the law of zero loss, without rounding
+        excess = theta - theta.amax(dim=-1, keepdim=True)  # (batch, classes) <= 0
+        own = excess.gather(-1, at_label).squeeze(-1)
+        check_rows(own.isfinite(), "the logit of a row's own label must be finite, -inf masks other classes only")
+        log_q = torch.zeros_like(excess) if log_base is None else log_base.expand_as(excess).clone()
+        log_q.scatter_add_(-1, at_label, log_q_target.unsqueeze(-1))
+        log_q_own = log_q.gather(-1, at_label).squeeze(-1)
+        peak, p, ratio, _ = solve(excess, log_q, alpha)
+        p_own = p.gather(-1, at_label).squeeze(-1)
+        support = p.count_nonzero(dim=-1) if alpha > 1.0 else torch.full_like(labels, theta.shape[-1])
+        gradient = p.scatter_(-1, at_label, 0.0)
+        others = gradient.sum(dim=-1)  # 1 - p_y, with its digits where p_y is close to 1
+        scale = ((alpha - 1.0) * peak).exp()
+        rest = scale * (gradient * ratio).sum(dim=-1)
+        loss = (_own_term(others, own, log_q_own, peak, alpha) + rest) / alpha
         gradient.scatter_(-1, at_label, -others.unsqueeze(-1))  # p_y - 1 without its cancellation; rows sum to zero
         # dL/d log q_y = q_y^(1-alpha) (p_y^alpha - 1) / alpha
-        lead = ((alpha - 1.0) * margin + 1.0) * (p_target.clamp(0.0, 1.0).pow(alpha) - 1.0) / alpha
-        ctx.save_for_backward(gradient, lead.masked_fill(others == 0.0, 0.0))
+        lead = ((1.0 - alpha) * log_q_own).exp() * torch.expm1(alpha * torch.log1p(-others.clamp_max(1.0))) / alpha
+        ctx.save_for_backward(gradient, lead)
+        p_target = torch.where(others < 0.5, 1.0 - others, p_own)
         ctx.mark_non_differentiable(p_target, support)
-        return loss, p_target.clamp_max(1.0), support
+        return loss, p_target, support
 
     @staticmethod
     @once_differentiable
@@ -138,10 +137,19 @@ class _AlphaLoss(torch.autograd.Function):
         return gradient * grad.unsqueeze(-1), None, lead * grad, None, None
 
 
-def _measure(
-    excess: Tensor, at_label: Tensor, log_q_target: Tensor, log_base: Tensor | None, alpha: float
-) -> tuple[Tensor, Tensor]:
-    """Log measure of every class (batch, classes) and the margin of the target's measure (batch,)."""
-    log_q = torch.zeros_like(excess) if log_base is None else log_base.expand_as(excess).clone()
-    log_q.scatter_add_(-1, at_label, log_q_target.unsqueeze(-1))
-    return log_q, separation(log_q.gather(-1, at_label).squeeze(-1), alpha)
+def _own_term(others: Tensor, own: Tensor, log_q: Tensor, peak: Tensor, alpha: float) -> Tensor:
+    """`[q_y^(1-alpha) - e_y (1 + (alpha-1)(1 - p_y))] / (alpha - 1)` >= 0 of the label's class; all (batch,).
+
+    Args:
+        others: 1 - p_y.
+        own: theta_y minus the row's maximum.
+        log_q: log q_y.
+        peak: log P of the row.
+        alpha: in [1, 2]; at 1 this is its limit, -log p_y - (1 - p_y).
+    """
+    scale = ((alpha - 1.0) * peak).exp()  # e_y = scale + (alpha - 1) own
+    far = scale * separation(log_q + peak, alpha) - own - others * (scale + (alpha - 1.0) * own)
+    # with e_y = (p_y / q_y)^(alpha-1) the difference, quadratic in 1 - p_y, is taken between logarithms near 0
+    log_near = torch.log1p(-others) + log_deformed_exp(others, alpha)
+    near = -((1.0 - alpha) * log_q).exp() * separation(-log_near, alpha)
+    return torch.where(others < 0.5, near.clamp_min(0.0), far)

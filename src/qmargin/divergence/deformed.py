@@ -11,10 +11,12 @@ import math
 import torch
 from torch import Tensor
 
+from qmargin.divergence.inputs import is_number
+
 
 def check_alpha(alpha: float) -> float:
     """Return `alpha` as a float, or raise a ValueError that names the range."""
-    if not (isinstance(alpha, (int, float)) and 1.0 <= alpha <= 2.0):
+    if not (is_number(alpha) and 1.0 <= alpha <= 2.0):
         raise ValueError(
             f"alpha must be a number in [1, 2] (1: softmax, 1.5: entmax, 2: sparsemax), got {alpha!r}; "
             "below 1 the posterior is not sparse, above 2 the threshold equation is no longer convex"
@@ -47,26 +49,19 @@ def deformed_exp(x: Tensor, alpha: float) -> Tensor:
         return (1.0 + x).clamp_min(0.0)
     if alpha == 1.5:
         return (1.0 + 0.5 * x).clamp_min(0.0).square()
-    # log1p(-1) = -inf and exp(-inf) = 0: the value is exact outside the support
-    return (torch.log1p(((alpha - 1.0) * x).clamp_min(-1.0)) / (alpha - 1.0)).exp()
+    return log_deformed_exp(x, alpha).exp()
 
 
-def deformed_exp_slope(value: Tensor, alpha: float) -> Tensor:
-    """Derivative of `deformed_exp` where it is `value`: `value ^ (2 - alpha)`, and 0 outside the support."""
+def log_deformed_exp(x: Tensor, alpha: float) -> Tensor:
+    """Logarithm of `deformed_exp`, `log1p((alpha - 1) x) / (alpha - 1)`: `x` at alpha = 1, -inf outside the support."""
     if alpha == 1.0:
-        return value
-    if alpha == 2.0:
-        return (value > 0.0).to(value.dtype)
-    if alpha == 1.5:
-        return value.sqrt()
-    return value.pow(2.0 - alpha)
+        return x
+    return torch.log1p(((alpha - 1.0) * x).clamp_min(-1.0)) / (alpha - 1.0)
 
 
 def log_reference(x: Tensor, alpha: float) -> Tensor:
     """Log of the reference measure of a margin `x` >= 0 (in logit units): `-log exp_alpha(x)`; `-x` at alpha = 1."""
-    if alpha == 1.0:
-        return -x
-    return -torch.log1p((alpha - 1.0) * x) / (alpha - 1.0)
+    return -log_deformed_exp(x, alpha)
 
 
 def separation(log_q: Tensor, alpha: float) -> Tensor:

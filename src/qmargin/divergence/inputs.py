@@ -1,9 +1,16 @@
-"""What arrives: the dtype it is computed in, and checks that name the first row that breaks a law."""
+"""What arrives: what is a number, the dtype to compute in, and checks that name the first row that breaks a law."""
+
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 INTEGER = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """An int or a float; True and False are not numbers here, nor is "1.5"."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def to_compute_dtype(tensor: Tensor) -> Tensor:
@@ -39,3 +46,13 @@ def check_labels(labels: Tensor, rows: int, classes: int) -> None:
         inside,
         f"labels must be in [0, {classes}), got {worst}; count the classes again or map the labels to 0..{classes - 1}",
     )
+
+
+def check_base(base: Tensor, classes: int) -> Tensor:
+    """Return `base`, a constant measure (classes,) that is finite and > 0."""
+    if base.shape != (classes,):
+        raise ValueError(f"base must have shape ({classes},), one measure for each class, got {tuple(base.shape)}")
+    if base.requires_grad:
+        raise ValueError("base is a constant of the loss and receives no gradient: pass base.detach()")
+    check_rows((base > 0) & base.isfinite(), "the base measure must be finite and > 0; give unseen classes a small one")
+    return base

@@ -27,8 +27,10 @@ def divergence(p: Floats, q: Floats, alpha: float) -> float:
 def posterior_at(theta: Floats, q: Floats, tau: float, alpha: float) -> Floats:
     """`q_j [1 + (alpha - 1)(theta_j - tau)]_+ ^ (1 / (alpha - 1))`, (classes,); sums to one at the right tau only."""
     if alpha == 1.0:
-        return q * np.exp(theta - tau)
-    return np.asarray(q * np.maximum(1.0 + (alpha - 1.0) * (theta - tau), 0.0) ** (1.0 / (alpha - 1.0)))
+        weight: Floats = np.exp(theta - tau)
+    else:
+        weight = np.maximum(1.0 + (alpha - 1.0) * (theta - tau), 0.0) ** (1.0 / (alpha - 1.0))
+    return np.multiply(q, weight)
 
 
 def threshold(theta: Floats, q: Floats, alpha: float) -> float:
@@ -38,7 +40,10 @@ def threshold(theta: Floats, q: Floats, alpha: float) -> float:
         return top + math.log(np.sum(q * np.exp(theta - top)))
     best = float(np.max(theta - (q ** (1.0 - alpha) - 1.0) / (alpha - 1.0)))
     worst = float(np.max(theta)) - ((q.sum()) ** (1.0 - alpha) - 1.0) / (alpha - 1.0)
-    excess = lambda tau: float(posterior_at(theta, q, tau, alpha).sum()) - 1.0  # noqa: E731 - a formula, not a function
+
+    def excess(tau: float) -> float:
+        return float(posterior_at(theta, q, tau, alpha).sum()) - 1.0
+
     if excess(best) <= 0.0:
         return best
     return float(brentq(excess, best, max(worst, best) + 1e-9, xtol=1e-14, rtol=1e-15))
@@ -58,4 +63,5 @@ def loss(theta: Floats, label: int, q: Floats, alpha: float) -> float:
 
 def gradient(theta: Floats, label: int, q: Floats, alpha: float) -> Floats:
     """`p - e_y` of one row (classes,)."""
-    return softargmax(theta, q, alpha) - np.eye(len(theta))[label]
+    step: Floats = softargmax(theta, q, alpha) - np.eye(len(theta))[label]
+    return step

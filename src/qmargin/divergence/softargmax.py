@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qmargin.divergence.deformed import check_alpha, deformed_exp, deformed_exp_slope
+from qmargin.divergence.deformed import check_alpha
 from qmargin.divergence.inputs import to_compute_dtype
-from qmargin.divergence.threshold import threshold
+from qmargin.divergence.threshold import solve
 
 
 def softargmax(theta: Tensor, q: Tensor | None = None, alpha: float = 1.5) -> Tensor:
@@ -49,25 +49,23 @@ def softargmax(theta: Tensor, q: Tensor | None = None, alpha: float = 1.5) -> Te
         except RuntimeError as error:
             raise ValueError(f"q {tuple(q.shape)} does not broadcast to theta {tuple(theta.shape)}") from error
         classes = theta.shape[-1]
-        posterior: Tensor = _Softargmax.apply(theta.reshape(-1, classes), q.reshape(-1, classes), alpha)
-    return posterior.view(theta.shape)
+        p: Tensor = _Softargmax.apply(theta.reshape(-1, classes), q.reshape(-1, classes), alpha)  # type: ignore[no-untyped-call] # torch's own
+    return p.view(theta.shape)
 
 
 class _Softargmax(torch.autograd.Function):
-    """With s_j = q_j exp_alpha'(theta_j - tau), a vector-Jacobian product is s * (g - <s, g> / <s, 1>)."""
+    """With s_j = dp_j/dtheta_j at a fixed tau, a vector-Jacobian product is s * (g - <s, g> / <s, 1>)."""
 
     @staticmethod
     def forward(ctx: Any, theta: Tensor, q: Tensor, alpha: float) -> Tensor:  # noqa: ANN401 - torch's own context
-        tau = threshold(theta, q.log(), alpha)
-        weight = deformed_exp(theta - tau.unsqueeze(-1), alpha)  # (batch, classes)
-        ctx.save_for_backward(weight, q)
-        ctx.alpha = alpha
-        return q * weight
+        excess = theta - theta.amax(dim=-1, keepdim=True)  # (batch, classes) <= 0
+        row = solve(excess, q.log(), alpha)
+        ctx.save_for_backward(row.p / q, row.slope * ((1.0 - alpha) * row.peak).exp().unsqueeze(-1))
+        return row.p
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN401
-        weight, q = ctx.saved_tensors
-        slope = q * deformed_exp_slope(weight, ctx.alpha)
+        weight, slope = ctx.saved_tensors
         centred = grad - ((slope * grad).sum(-1) / slope.sum(-1)).unsqueeze(-1)
         return slope * centred, weight * centred, None

@@ -1,17 +1,23 @@
 """The threshold tau of the posterior: the root of `sum_j q_j exp_alpha(theta_j - tau) = 1`, row by row.
 
-Newton's method from the left on N(tau) = phi(tau)^(alpha - 1), phi(tau) = sum_j q_j exp_alpha(theta_j - tau). N is a
-weighted norm of the excesses, hence convex and decreasing: started at a tau whose N >= 1 the iterates rise
-monotonically to the root, without a bracket. Convexity also bounds the work: from one step to the next the product of
-residual and slope falls at least fourfold, so log2(classes) + log2(1/eps)/2 steps always suffice (3 to 8 are usual).
+It is solved for the PEAK P, the posterior of a class of unit measure at the row's largest logit `top`. With
+c = P^(alpha-1) = 1 + (alpha-1)(top - tau) every posterior is a product in which nothing cancels, for any alpha:
+
+    p_j = q_j P r_j ^ (1/(alpha-1)),      r_j = [1 + (alpha-1)(theta_j - top) / c]_+,      r_j in [0, 1]
+
+Newton's method from the left on N(tau) = phi(tau)^(alpha-1), phi = sum_j p_j. N is a weighted norm of the excesses,
+hence convex and decreasing: started at a tau whose N >= 1 the iterates rise monotonically to the root, without a
+bracket. Convexity also bounds the work: from one step to the next the product of residual and slope falls at least
+fourfold, so log2(classes) + log2(max q / min q)/2 + log2(1/eps)/2 steps always suffice (3 to 14 were seen).
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from qmargin.divergence.deformed import deformed_exp, deformed_exp_slope, separation
+from qmargin.divergence.deformed import deformed_exp, log_deformed_exp, separation
 from qmargin.divergence.inputs import check_rows
 
 
@@ -33,44 +39,89 @@ def threshold(theta: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
         >>> threshold(torch.tensor([[2.0, 1.0, -5.0]]), None, alpha=2.0)
         tensor([2.])
 
-    Sibling: `sorted_threshold`, the closed forms of alpha = 1.5 and 2.
+    Siblings: `solve`, the posterior, which keeps its digits when many classes share the mass; `sorted_threshold`, closed forms.
     """
+    top = theta.amax(dim=-1)
+    return top - separation(-log_peak(theta - top.unsqueeze(-1), log_q, alpha), alpha)
+
+
+def log_peak(excess: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
+    """Log of the peak P of each row (batch,); `excess` (batch, classes) is `theta` minus its row's maximum.
+
+    Raises:
+        ValueError: as `threshold`.
+    """
+    log_q = excess.new_zeros(()) if log_q is None else log_q
+    peak = -torch.logsumexp(excess + log_q, dim=-1) if alpha == 1.0 else _newton(excess, log_q, alpha)
+    check_rows(peak.isfinite(), "logits must be finite or -inf, and one of them finite; look for NaN or an overflow")
+    return peak
+
+
+class Solution(NamedTuple):
+    """The posterior of each row and what its derivatives need."""
+
+    peak: Tensor  # (batch,) log P
+    p: Tensor  # (batch, classes) posterior
+    ratio: Tensor  # (batch, classes) r
+    slope: Tensor  # (batch, classes) p / r, which is c dp/dtheta at a fixed tau; 0 outside the support
+
+
+def solve(excess: Tensor, log_q: Tensor | None, alpha: float) -> Solution:
+    """The posterior whose rows sum to 1 up to the rounding of the sum; arguments and errors as `log_peak`."""
+    peak = log_peak(excess, log_q, alpha)
+    p, ratio = posterior(excess, log_q, peak, alpha)
+    slope = torch.where(ratio > 0.0, p / ratio, 0.0)
+    # the last Newton step is taken on p: where a crowd of classes stands at the edge, the rounding of P is too coarse
+    residual = (p.sum(dim=-1, keepdim=True) - 1.0) / slope.sum(dim=-1, keepdim=True)
+    return Solution(peak, (p - residual * slope).clamp_min(0.0), ratio, slope)
+
+
+def posterior(excess: Tensor, log_q: Tensor | None, peak: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Posteriors p and ratios r, both (batch, classes), at `peak` (batch,), a log P as `log_peak` returns it."""
+    peak = peak.unsqueeze(-1)
+    mass = peak if log_q is None else log_q + peak
     if alpha == 1.0:
-        tau = torch.logsumexp(theta if log_q is None else theta + log_q, dim=-1)
-    else:
-        tau = _newton(theta, theta.new_zeros(()) if log_q is None else log_q, alpha)
-    check_rows(tau.isfinite(), "logits must be finite or -inf, and one of them finite; look for NaN or an overflow")
-    return tau
+        return (mass + excess).exp(), torch.ones_like(excess)
+    x = excess * ((1.0 - alpha) * peak).exp()  # (theta - top) / c
+    ratio = (1.0 + (alpha - 1.0) * x).clamp_min(0.0)
+    if alpha in (1.5, 2.0):
+        return mass.exp() * deformed_exp(x, alpha), ratio
+    # one exponent: near alpha = 1 either of its parts alone may leave the range of a float
+    return (mass + log_deformed_exp(x, alpha)).exp(), ratio
 
 
-def max_steps(classes: int, dtype: torch.dtype) -> int:
-    """Newton steps that always suffice for rows of `classes` logits."""
-    return math.ceil(math.log2(classes + 1) - math.log2(torch.finfo(dtype).eps) / 2) + 1
+def max_steps(classes: int, dtype: torch.dtype, spread: float = 1.0) -> int:
+    """Newton steps that always suffice for rows of `classes` logits; `spread` is max q / min q."""
+    return math.ceil(math.log2(classes + 1) + math.log2(spread) / 2 - math.log2(torch.finfo(dtype).eps) / 2) + 1
 
 
 # An operator of its own, so that torch.compile keeps the data-dependent loop out of its graph.
-@torch.library.custom_op("qmargin::newton_threshold", mutates_args=())
-def _newton(theta: Tensor, log_q: Tensor, alpha: float) -> Tensor:
-    q = log_q.exp()
-    start = (theta - separation(log_q, alpha)).amax(dim=-1)  # the largest single-class threshold: phi(start) >= 1
-    excess = theta - start.unsqueeze(-1)
-    rise = torch.zeros_like(start)  # tau - start, small: it keeps its digits whatever the size of the logits
-    for _ in range(max_steps(theta.shape[-1], theta.dtype)):
-        weight = deformed_exp(excess - rise.unsqueeze(-1), alpha)
-        phi = (q * weight).sum(dim=-1)
-        slope = (q * deformed_exp_slope(weight, alpha)).sum(dim=-1)
-        # (N - 1) / |N'| with N = phi^(alpha-1); expm1 keeps the digits of N - 1 near the root
-        step = torch.expm1((alpha - 1.0) * phi.log()) / (alpha - 1.0) * phi.pow(2.0 - alpha) / slope
-        higher = rise + step.clamp_min(0.0)
-        if not (higher > rise).any():  # a fixed point of the rounded iteration (or NaN, which the caller reports)
+@torch.library.custom_op("qmargin::newton_log_peak", mutates_args=())
+def _newton(excess: Tensor, log_q: Tensor, alpha: float) -> Tensor:
+    power = alpha - 1.0
+    # start where the class that leads would keep the whole mass alone: phi >= 1
+    peak = (log_deformed_exp(-excess * (power * log_q).exp(), alpha) - log_q).amin(dim=-1)
+    best, least = peak, torch.full_like(peak, math.inf)  # the iterate of least residual, and that residual
+    for _ in range(max_steps(excess.shape[-1], excess.dtype, spread=torch.finfo(excess.dtype).max)):
+        p, ratio = posterior(excess, log_q, peak, alpha)
+        phi = p.sum(dim=-1)
+        residual = (phi - 1.0).abs()
+        better = residual < least
+        if not better.any():  # a fixed point of the rounded iteration (or NaN, which the caller reports)
             break
-        rise = higher
-    return start + rise
+        best, least = torch.where(better, peak, best), torch.where(better, residual, least)
+        slope = torch.where(ratio > 0.0, p / ratio, 0.0)  # (batch, classes) c dp/dtheta
+        total, lead = slope.sum(dim=-1), phi.pow(2.0 - alpha)
+        # the step takes this share of c; where that is most of c, what it leaves is summed without a difference
+        share = torch.expm1(power * phi.log()) * lead / total
+        left = (lead + (slope * (1.0 - ratio)).sum(dim=-1)) / total
+        peak = peak + torch.where(share < 0.5, torch.log1p(-share), left.log()) / power
+    return best
 
 
 @_newton.register_fake
-def _(theta: Tensor, log_q: Tensor, alpha: float) -> Tensor:  # noqa: ARG001 - the signature of the operator
-    return theta.new_empty(theta.shape[:-1])
+def _(excess: Tensor, log_q: Tensor, alpha: float) -> Tensor:  # noqa: ARG001 - the signature of the operator
+    return excess.new_empty(excess.shape[:-1])
 
 
 def sorted_threshold(theta: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:

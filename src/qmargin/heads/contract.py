@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qmargin.divergence.inputs import check_labels, check_rows, to_compute_dtype
+from qmargin.divergence.inputs import check_base, check_labels, check_rows, to_compute_dtype
 from qmargin.losses import AlphaLoss
 
 PROTOTYPE_STD = 0.01  # normal(0, 0.01), as the field initialises its class weights
@@ -65,7 +65,7 @@ class Head(nn.Module, ABC):
     ) -> None:
         super().__init__()
         for name, value in (("num_classes", num_classes), ("embedding_dim", embedding_dim)):
-            if not isinstance(value, int) or value < 1:
+            if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
         if not isinstance(loss, AlphaLoss):
             raise ValueError(f"loss must be an AlphaLoss such as QMargin() or ArcFace(), got {loss!r}")
@@ -76,9 +76,9 @@ class Head(nn.Module, ABC):
         self.loss = loss
         self.reduction = reduction
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim, device=device, dtype=dtype))
-        self.register_buffer("base", None if base is None else base.detach().to(device=device, dtype=torch.float32))
-        if base is not None and base.shape != (num_classes,):
-            raise ValueError(f"base must have shape ({num_classes},), got {tuple(base.shape)}")
+        if base is not None:
+            base = to_compute_dtype(check_base(base.detach(), num_classes)).to(device=device, copy=True)
+        self.register_buffer("base", base)
         self._stats: HeadStats | None = None
         self.reset_parameters()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qmargin.divergence import alpha_loss_terms, check_alpha
-from qmargin.divergence.inputs import check_labels, to_compute_dtype
+from qmargin.divergence.inputs import check_labels, is_number, to_compute_dtype
 from qmargin.losses.margins import Margin, NoMargin
 
 
@@ -53,7 +53,7 @@ class AlphaLoss:
     def __post_init__(self) -> None:
         """Refuse values outside the family."""
         check_alpha(self.alpha)
-        if not (isinstance(self.scale, (int, float)) and self.scale > 0 and math.isfinite(self.scale)):
+        if not (is_number(self.scale) and self.scale > 0 and math.isfinite(self.scale)):
             raise ValueError(f"scale must be a finite number > 0 (logits per unit of cosine), got {self.scale!r}")
         if not isinstance(self.margin, Margin) or type(self.margin) is Margin:
             raise ValueError(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from qmargin.divergence.deformed import log_reference
+from qmargin.divergence.inputs import is_number
 
 
 class Target(NamedTuple):
@@ -37,7 +38,7 @@ class Margin:
     def __post_init__(self) -> None:
         """Refuse a strength that is negative, not finite, or beyond what the kind allows."""
         upper = self._upper()
-        if not (isinstance(self.m, (int, float)) and 0.0 <= self.m <= upper and math.isfinite(self.m)):
+        if not (is_number(self.m) and 0.0 <= self.m <= upper):
             raise ValueError(
                 f"the margin m of {type(self).__name__} must be a number in [0, {upper:g}], got {self.m!r}; "
                 "a margin asks for more separation, so it cannot be negative"
@@ -94,7 +95,7 @@ class AngularMargin(Margin):
 
     @staticmethod
     def _upper() -> float:
-        return math.pi
+        return math.pi / 2.0  # beyond it even a perfect embedding would be asked for a negative cosine
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class ReferenceAngularMargin(Margin):
 
     @staticmethod
     def _upper() -> float:
-        return math.pi
+        return math.pi / 2.0  # beyond it even a perfect embedding would be asked for a negative cosine
 
 
 @dataclass(frozen=True)

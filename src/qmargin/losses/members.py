@@ -42,7 +42,7 @@ def ArcFace(margin: float = 0.5, scale: float = 64.0, *, insightface_compatible:
     """Softmax cross-entropy with target logit `s cos(arccos(cos_y) + m)`; also called AAM-softmax. Deng et al., 2019.
 
     Args:
-        margin: m in radians, in [0, pi].
+        margin: m in radians, in [0, pi/2].
         scale: s > 0.
         insightface_compatible: gradient of the plain cosine and no continuation past pi, see `AngularMargin`.
 
@@ -62,7 +62,7 @@ def QMargin(alpha: float = 1.5, margin: float = 0.1, scale: float = 6.0, *, angu
 
     Args:
         alpha: in [1, 2].
-        margin: m, a difference of cosines, in [0, 2]; with `angular`, radians in [0, pi].
+        margin: m, a difference of cosines, in [0, 2]; with `angular`, radians in [0, pi/2].
         scale: s > 0; choose it so that 1/((alpha - 1) s) is about 0.2 to 0.35.
         angular: measure of the gap that an angular margin opens, see `ReferenceAngularMargin`.
 
@@ -85,7 +85,7 @@ def A3M(alpha: float = 1.5, margin: float = 0.1, scale: float = 6.0) -> AlphaLos
 
     Args:
         alpha: in [1, 2].
-        margin: m in radians, in [0, pi].
+        margin: m in radians, in [0, pi/2].
         scale: s > 0.
 
     Example:

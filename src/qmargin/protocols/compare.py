@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from qmargin.metrics import (
     PairedInterval,
+    Statistic,
     det_curve,
     paired_subject_bootstrap,
     subject_bootstrap,
     tar_at_far,
 )
-from qmargin.metrics.bootstrap import Statistic
 from qmargin.protocols.comparison import (
     Comparison,
     Difference,

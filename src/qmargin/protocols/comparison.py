@@ -88,7 +88,7 @@ class Comparison:
     subjects: int
     genuine: int
     impostor: int
-    differing_field: str  # e.g. "loss"; "" where the runs differ in nothing but the seed
+    differing_field: str  # e.g. "loss"; "" where they differ in several, or in nothing but the seed
     shared_settings: dict[str, str]  # flattened config that all runs share: "optimizer.learning_rate" -> "0.1"
     notes: tuple[str, ...]  # caveats, in plain sentences
     provenance: dict[str, str]  # command, machine, date, versions

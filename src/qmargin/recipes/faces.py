@@ -48,17 +48,17 @@ def faces_small(loss: ScheduledLoss) -> TrainConfig:
 
 
 def faces_orl(loss: ScheduledLoss) -> TrainConfig:
-    """The demo: a tiny IResNet on the 40 people of the AT&T/ORL faces, 30 to train on and 10 others to verify."""
+    """The demo: a tiny IResNet on the 40 people of the AT&T/ORL faces: 30 to train on, 10 others to verify."""
     return TrainConfig(
         recipe="faces-orl",
         data=DataConfig(
             source=OrlFaces(test_identities=10),
-            image=ImageFormat(height=56, width=46, channels=1, fit="resize"),
-            augmentation=Augmentation(shift=3.0, rotation=8.0, scale=0.08, brightness=0.15, contrast=0.15),
+            image=ImageFormat(height=28, width=23, channels=1, fit="resize"),
+            augmentation=Augmentation(shift=1.5, rotation=8.0, scale=0.08, brightness=0.15, contrast=0.15),
         ),
-        backbone=IResNetConfig(blocks=(1, 1, 1, 1), width=16, embedding_dim=64, height=56, input_width=46, channels=1),
+        backbone=IResNetConfig(blocks=(1, 1, 1, 1), width=16, embedding_dim=64, height=28, input_width=23, channels=1),
         loss=loss,
-        optimizer=OptimizerConfig(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, warmup=0.1, decay="cosine"),
+        optimizer=OptimizerConfig(learning_rate=0.1, momentum=0.9, weight_decay=5e-3, warmup=0.1, decay="cosine"),
         epochs=60,
         batch_size=50,
         threads=1,

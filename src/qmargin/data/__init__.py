@@ -1,0 +1,44 @@
+"""Data: files -> manifest -> decoded, augmented batches in a seeded order that can be resumed.
+
+>>> from qmargin.data import OrlFaces
+>>> OrlFaces().read().subset("train").num_classes
+30
+"""
+
+from qmargin.data.augment import Augmentation as Augmentation
+from qmargin.data.augment import augment as augment
+from qmargin.data.batches import Batch as Batch
+from qmargin.data.batches import ImageBatches as ImageBatches
+from qmargin.data.batches import sequential as sequential
+from qmargin.data.decode import ImageFormat as ImageFormat
+from qmargin.data.decode import decode_image as decode_image
+from qmargin.data.decode import normalise as normalise
+from qmargin.data.folders import read_image_folder as read_image_folder
+from qmargin.data.manifest import Manifest as Manifest
+from qmargin.data.orl import read_orl as read_orl
+from qmargin.data.sampling import ShuffledBatches as ShuffledBatches
+from qmargin.data.sources import ImageFolders as ImageFolders
+from qmargin.data.sources import ManifestFile as ManifestFile
+from qmargin.data.sources import OrlFaces as OrlFaces
+from qmargin.data.tables import read_manifest as read_manifest
+from qmargin.data.tables import write_manifest as write_manifest
+
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "ImageBatches",
+    "ImageFolders",
+    "ImageFormat",
+    "Manifest",
+    "ManifestFile",
+    "OrlFaces",
+    "ShuffledBatches",
+    "augment",
+    "decode_image",
+    "normalise",
+    "read_image_folder",
+    "read_manifest",
+    "read_orl",
+    "sequential",
+    "write_manifest",
+]

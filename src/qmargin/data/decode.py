@@ -1,0 +1,141 @@
+"""From a file to an array of pixels, and from pixels to the numbers a backbone takes. Formats are never guessed."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from qmargin.data._checks import check_counts
+
+Fit = Literal["exact", "resize"]
+
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "WEBP")  # PPM stands for PBM and PGM too
+MAX_PIXELS = 8192 * 8192  # a larger image is an attack or a mistake
+MODES = {1: "L", 3: "RGB"}
+EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+# What Pillow raises for damaged files; the last two for sizes far beyond MAX_PIXELS, before we see them.
+REASONS = (
+    OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFormat:
+    """What every image is decoded to.
+
+    Example:
+        >>> ImageFormat(height=56, width=46, channels=1, fit="resize").shape
+        (1, 56, 46)
+    """
+
+    height: int = 112
+    """Height, pixels."""
+    width: int = 112
+    """Width, pixels."""
+    channels: int = 3
+    """3 is RGB, 1 is luminance."""
+    fit: Fit = "exact"
+    """exact refuses images of another size; resize scales both sides to it, whatever the aspect ratio."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are none."""
+        check_counts("ImageFormat", 1, height=self.height, width=self.width)
+        if self.channels not in MODES:
+            raise ValueError(f"ImageFormat.channels must be 3 (RGB) or 1 (luminance), got {self.channels!r}")
+        if self.fit not in ("exact", "resize"):
+            raise ValueError(f"ImageFormat.fit must be 'exact' or 'resize', got {self.fit!r}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a decoded image."""
+        return (self.channels, self.height, self.width)
+
+    def decode(self, path: Path) -> NDArray[np.uint8]:
+        """`decode_image` with these settings; (height, width, channels)."""
+        return decode_image(path, self.height, self.width, self.channels, self.fit)
+
+
+def decode_image(path: Path, height: int, width: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
+    """Decode an image file to 8-bit pixels.
+
+    EXIF is ignored, its orientation too; transparency is dropped; of an animation the first frame is read. Resizing is
+    Pillow's bilinear one, which averages when it shrinks.
+
+    Args:
+        path: a BMP, JPEG, PNG, PBM/PGM/PPM or WebP file; its content decides, not its extension.
+        height: of the result, pixels.
+        width: of the result, pixels.
+        channels: 3 for RGB, 1 for luminance (ITU-R 601).
+        fit: "exact": the file must have that size; "resize": both sides are scaled, the aspect ratio is not kept.
+
+    Returns:
+        (height, width, channels) uint8.
+
+    Raises:
+        ValueError: the file is missing, not such an image, truncated, not 8 bits a channel, larger than 67 million
+            pixels, or of another size while `fit` is "exact"; the message names file and reason.
+
+    Sibling: `normalise`, the step from here to a backbone.
+    """
+    if channels not in MODES or fit not in ("exact", "resize"):
+        raise ValueError(f"channels must be 3 or 1 and fit 'exact' or 'resize', got {channels!r} and {fit!r}")
+    with _naming(path), path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
+        if image.mode not in EIGHT_BIT:
+            raise ValueError(f"its pixels are {image.mode}, not 8 bits a channel; convert it first")
+        if fit == "exact" and (image.height, image.width) != (height, width):
+            raise ValueError(
+                f"it has height {image.height} and width {image.width}, not {height} and {width}; crop it to that "
+                'size, or set fit="resize"'
+            )
+        plain = image.convert("RGBA") if image.mode in ("P", "PA") else image  # a palette may hold transparency
+        pixels = plain.convert(MODES[channels])
+        if pixels.size != (width, height):
+            pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+        return np.array(pixels).reshape(height, width, channels)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Map 8-bit pixels to [-1, 1], as the face recipe does, on whatever device they are: `(x / 255 - 0.5) / 0.5`.
+
+    Args:
+        images: (batch, channels, height, width) uint8.
+
+    Returns:
+        (batch, channels, height, width) float32.
+
+    Raises:
+        ValueError: another dtype or number of dimensions.
+
+    Example:
+        >>> normalise(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+        tensor([[[[-1.,  1.]]]])
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(
+            "normalise takes uint8 pixels of shape (batch, channels, height, width), got "
+            f"{images.dtype} {tuple(images.shape)}; are they normalised already?"
+        )
+    return images.float().div_(255.0).sub_(0.5).div_(0.5)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ValueError(f"cannot decode {path}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot decode {path}: its content is none of {', '.join(FORMATS)}") from error
+    except REASONS as error:
+        raise ValueError(f"cannot decode {path}: {error}") from error

@@ -1,0 +1,61 @@
+"""Image folders, `root/identity/image.jpg`: the folder's name is the identity."""
+
+import os
+from pathlib import Path
+
+from qmargin.data._checks import first_few
+from qmargin.data.manifest import Manifest
+
+IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")  # in any case; what decode_image reads
+
+
+def read_image_folder(root: Path, split: str) -> Manifest:
+    """Read the samples of a folder of identity folders, sorted by identity and file name.
+
+    Names that begin with a dot are skipped; everything else must be in its place.
+
+    Args:
+        root: folder that holds one folder for each identity, and nothing else.
+        split: split of all its samples: "train", "validation" or "test".
+
+    Returns:
+        The manifest, paths `identity/file`.
+
+    Raises:
+        ValueError: no such folder, no identities, a file beside the identity folders, an identity without an image,
+            or something in an identity's folder that is no image by its extension (`IMAGE_EXTENSIONS`).
+
+    Siblings: `read_manifest` for images that are laid out otherwise; `ImageFolders` for train and test together.
+    """
+    if not root.is_dir():
+        raise ValueError(f"no folder {root}: give the folder that holds one folder of images for each identity")
+    entries = _visible(root)
+    stray = [entry.name for entry in entries if not entry.is_dir()]
+    if stray:
+        raise ValueError(
+            f"{root} must hold one folder for each identity and nothing else: {len(stray)} files are beside them "
+            f"({first_few(stray)}); move them into their identity's folder or away"
+        )
+    if not entries:
+        raise ValueError(f"{root} holds no identity: it must hold one folder of images for each")
+    paths = tuple(path for entry in entries for path in _images(root, entry.name))
+    return Manifest(root, paths, tuple(path.split("/")[0] for path in paths), (split,) * len(paths))
+
+
+def _images(root: Path, identity: str) -> list[str]:
+    entries = _visible(root / identity)
+    names = [entry.name for entry in entries]
+    wrong = [entry.name for entry in entries if not (entry.name.lower().endswith(IMAGE_EXTENSIONS) and entry.is_file())]
+    if wrong:
+        raise ValueError(
+            f"{root / identity} must hold images only, of the extensions {' '.join(IMAGE_EXTENSIONS)}: "
+            f"{len(wrong)} entries are not ({first_few(wrong)}); move them away"
+        )
+    if not names:
+        raise ValueError(f"the identity {identity!r} has no image in {root / identity}: add some or remove the folder")
+    return [f"{identity}/{name}" for name in names]
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)

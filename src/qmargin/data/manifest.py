@@ -1,0 +1,177 @@
+"""The one table of samples: path, identity and split of every image. All later stages read it.
+
+Laws, checked on construction: paths are relative to the root, stay inside it and are listed once; an identity stands
+in one split only, so that no one is both trained on and judged; there is at least one sample.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmargin.data._checks import check_counts
+
+SPLITS = ("train", "validation", "test")
+_DETOUR = re.compile(r"(^|/)\.{0,2}(/|$)")  # an empty part, '.' or '..'
+_UNWRITABLE = re.compile("[\0\r\n\ud800-\udfff]")  # surrogates stand for bytes of a file name that are not UTF-8
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Samples and their identities, in a fixed order.
+
+    Args:
+        root: folder that paths are relative to.
+        paths: image of each sample, relative to `root`, with forward slashes.
+        identities: identity of each sample; never empty.
+        split: "train", "validation" or "test" for each sample.
+
+    Raises:
+        ValueError: a law of the module's first lines is broken; the message names the sample.
+
+    Example:
+        >>> manifest = Manifest(Path("faces"), ("bo/1.png", "al/1.png"), ("bo", "al"), ("train", "train"))
+        >>> manifest.labels.tolist(), manifest.names
+        ([1, 0], ('al', 'bo'))
+
+    Siblings: `read_manifest`, `read_image_folder` and `read_orl` make one from files.
+    """
+
+    root: Path
+    paths: tuple[str, ...]
+    identities: tuple[str, ...]
+    split: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a table that breaks a law."""
+        counts = (len(self.paths), len(self.identities), len(self.split))
+        if min(counts) != max(counts) or not self.paths:
+            raise ValueError(
+                "a manifest needs at least one sample, and a path, an identity and a split for each: got "
+                f"{counts[0]} paths, {counts[1]} identities and {counts[2]} splits"
+            )
+        _check_samples(self.paths, self.identities, self.split)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Identities in the order of their labels, that of Python's text comparison; (classes,)."""
+        return tuple(sorted(set(self.identities)))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of identities."""
+        return len(self.names)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class of each sample (samples,), in [0, num_classes): the identity's place in `names`. A new array."""
+        place = {name: label for label, name in enumerate(self.names)}
+        return np.fromiter((place[name] for name in self.identities), dtype=np.int64, count=len(self))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the rows, in order; the root does not enter, so a moved data set keeps its digest."""
+        hasher = sha256()
+        for row in zip(self.paths, self.identities, self.split, strict=True):
+            hasher.update(("\0".join(row) + "\n").encode())
+        return hasher.hexdigest()
+
+    def subset(self, split: str) -> "Manifest":
+        """The samples of one split, in order; labels are counted anew among them.
+
+        Args:
+            split: "train", "validation" or "test".
+
+        Raises:
+            ValueError: an unknown split, or one without samples.
+        """
+        if split not in self.split:
+            counts = ", ".join(f"{name} {self.split.count(name):,}" for name in SPLITS)
+            raise ValueError(
+                f"no sample is in the split {split!r}; this manifest holds {counts}. Validation identities are held "
+                "out of train by validation_identities"
+            )
+        kept = [index for index, value in enumerate(self.split) if value == split]
+        return Manifest(
+            self.root,
+            tuple(self.paths[index] for index in kept),
+            tuple(self.identities[index] for index in kept),
+            (split,) * len(kept),
+        )
+
+    def hold_out(self, identities: int, seed: int) -> "Manifest":
+        """Move some train identities, with all their samples, to the split "validation".
+
+        Args:
+            identities: how many, >= 1; at least 2 must remain to train on.
+            seed: of the choice, >= 0; the same seed and train identities give the same choice.
+
+        Returns:
+            The same samples in the same order.
+
+        Raises:
+            ValueError: too few train identities, or validation identities are there already.
+        """
+        check_counts("hold_out", 1, identities=identities)
+        check_counts("hold_out", 0, seed=seed)
+        rows = zip(self.identities, self.split, strict=True)
+        candidates = sorted({name for name, split in rows if split == "train"})
+        if "validation" in self.split:
+            raise ValueError(
+                "this manifest has validation identities of its own: set validation_identities to 0 to use them"
+            )
+        if len(candidates) - identities < 2:
+            raise ValueError(
+                f"holding out {identities} of {len(candidates)} train identities leaves fewer than 2 to train on: "
+                f"set validation_identities to at most {max(len(candidates) - 2, 0)}"
+            )
+        chosen = np.random.default_rng(seed).choice(len(candidates), identities, replace=False)
+        moved = {candidates[index] for index in chosen}
+        rows = zip(self.identities, self.split, strict=True)
+        return replace(self, split=tuple("validation" if name in moved else split for name, split in rows))
+
+
+class SampleError(ValueError):
+    """A sample that breaks a law of `Manifest`: its place in the table and what is wrong with it."""
+
+    def __init__(self, index: int, fault: str) -> None:
+        super().__init__(f"sample {index}: {fault}")
+        self.index = index
+        self.fault = fault
+
+
+def _check_samples(paths: Sequence[str], identities: Sequence[str], split: Sequence[str]) -> None:
+    seen: set[str] = set()
+    home: dict[str, str] = {}
+    for index, (path, name, part) in enumerate(zip(paths, identities, split, strict=True)):
+        fault = _fault(path, name, part)
+        if fault is None and path in seen:
+            fault = f"the path {path!r} is listed twice: a sample is listed once, with one identity"
+        if fault is None and home.setdefault(name, part) != part:
+            fault = (
+                f"identity {name!r} is in the splits {home[name]!r} and {part!r}: splits must not share identities, "
+                "or figures would be about people seen in training"
+            )
+        if fault is not None:
+            raise SampleError(index, fault)
+        seen.add(path)
+
+
+def _fault(path: str, name: str, part: str) -> str | None:
+    if not path or not name:
+        return f"the {'identity' if path else 'path'} is empty"
+    if _DETOUR.search(path):
+        return f"the path {path!r} must be relative to the root and stay in it: no leading '/', no '.', '..' or '//'"
+    if _UNWRITABLE.search(path) or _UNWRITABLE.search(name):
+        return f"the path {path!r} or identity {name!r} has a line break, or is not UTF-8: rename it"
+    if part not in SPLITS:
+        return f"the split must be one of {', '.join(SPLITS)}, got {part!r}"
+    return None

@@ -1,0 +1,113 @@
+"""Manifests as CSV files: read with every fault named by line, written atomically."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+from sys import intern
+
+from qmargin._files import write_text
+from qmargin.data._checks import first_few
+from qmargin.data.manifest import SPLITS, Manifest, SampleError
+
+Row = tuple[int, str, str, str]  # line, path, identity, split
+
+
+def read_manifest(
+    path: Path,
+    identity_column: str = "identity",
+    path_column: str = "path",
+    *,
+    root: Path | None = None,
+    default_split: str | None = None,
+) -> Manifest:
+    """Read a manifest from a CSV file (UTF-8, comma, header line); other columns than the three are ignored.
+
+    Args:
+        path: the CSV file.
+        identity_column: header of the column of identities.
+        path_column: header of the column of image paths, relative to `root`.
+        root: folder of the images; that of the CSV file unless given.
+        default_split: split of every sample of a file that has no column `split`; a file that has one decides itself.
+
+    Returns:
+        The manifest, samples in the order of the file.
+
+    Raises:
+        ValueError: no such file, not such a CSV, a missing column, a row that breaks a law of `Manifest` (with its
+            line number), images that are not there (with their number and the first few).
+
+    Sibling: `write_manifest`.
+    """
+    rows = list(_rows(path, identity_column, path_column, default_split))
+    if not rows:
+        raise ValueError(f"{path} has a header but no sample: add a line for each image")
+    lines, paths, identities, split = zip(*rows, strict=True)
+    try:
+        manifest = Manifest(path.parent if root is None else root, paths, identities, split)
+    except SampleError as error:
+        raise ValueError(f"{path}, line {lines[error.index]}: {error.fault}") from error
+    _check_files(manifest, path)
+    return manifest
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write the columns path, identity and split to `path` as CSV, atomically; `read_manifest` gives the same samples.
+
+    The root is not written: pass it as `root` when reading from another folder.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "identity", "split"))
+    writer.writerows(zip(manifest.paths, manifest.identities, manifest.split, strict=True))
+    write_text(path, text.getvalue())
+
+
+def _check_files(manifest: Manifest, path: Path) -> None:
+    missing = [name for name in manifest.paths if not os.path.isfile(f"{manifest.root}/{name}")]  # noqa: PTH113 - fast
+    if missing:
+        raise ValueError(
+            f"{len(missing):,} of the {len(manifest):,} images listed in {path} are not below {manifest.root}: "
+            f"{first_few(missing)}; is that the folder the paths are relative to?"
+        )
+
+
+def _rows(path: Path, identity_column: str, path_column: str, default_split: str | None) -> Iterator[Row]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = reader.fieldnames or []
+            _check_header(path, columns, identity_column, path_column, default_split)
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ValueError(
+                        f"{path}, line {reader.line_num}: the header has {len(columns)} fields, this line has not; "
+                        "quote a field that holds a comma"
+                    )
+                split = row.get("split", default_split)
+                assert split is not None, "_check_header lets no file without a split through"
+                yield reader.line_num, row[path_column], intern(row[identity_column]), intern(split)
+    except OSError as error:
+        raise ValueError(f"cannot read the manifest {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+
+
+def _check_header(
+    path: Path, columns: Sequence[str], identity_column: str, path_column: str, default_split: str | None
+) -> None:
+    needed = (path_column, identity_column, *(() if default_split else ("split",)))
+    missing = [column for column in needed if column not in columns]
+    if missing:
+        hint = f"; without a column split, pass default_split, one of {', '.join(SPLITS)}" if "split" in missing else ""
+        raise ValueError(
+            f"{path}, line 1: no column {' and no column '.join(missing)}, there are {', '.join(columns) or 'none'}"
+            f"{hint}"
+        )
+    twice = {column for column in columns if columns.count(column) > 1}
+    if twice & {*needed, "split"}:
+        raise ValueError(f"{path}, line 1: the column {min(twice)} is there twice; rename one of them")

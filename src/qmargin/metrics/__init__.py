@@ -1,0 +1,48 @@
+"""Verification figures from scores and labels: numpy only, one definition of each number, all on top of `det.py`.
+
+Conventions: a higher score means more alike; label 1 (True) is a genuine trial, 0 (False) an impostor; a threshold t
+accepts `score >= t`; equal scores are one group, so the order of the trials never matters. FAR is P_fa, FRR is P_miss.
+Every figure has two doors: `eer(scores, labels)`, and `eer_of(det)`, which shares the sort of one `det_curve`.
+"""
+
+from qmargin.metrics._resampling import Statistic as Statistic
+from qmargin.metrics.bootstrap import Interval as Interval
+from qmargin.metrics.bootstrap import PairedInterval as PairedInterval
+from qmargin.metrics.bootstrap import paired_subject_bootstrap as paired_subject_bootstrap
+from qmargin.metrics.bootstrap import subject_bootstrap as subject_bootstrap
+from qmargin.metrics.dcf import act_dcf as act_dcf
+from qmargin.metrics.dcf import act_dcf_of as act_dcf_of
+from qmargin.metrics.dcf import bayes_threshold as bayes_threshold
+from qmargin.metrics.dcf import min_dcf as min_dcf
+from qmargin.metrics.dcf import min_dcf_of as min_dcf_of
+from qmargin.metrics.det import DetCurve as DetCurve
+from qmargin.metrics.det import det_curve as det_curve
+from qmargin.metrics.eer import eer as eer
+from qmargin.metrics.eer import eer_hull as eer_hull
+from qmargin.metrics.eer import eer_hull_of as eer_hull_of
+from qmargin.metrics.eer import eer_of as eer_of
+from qmargin.metrics.tar import TarAtFar as TarAtFar
+from qmargin.metrics.tar import tar_at_far as tar_at_far
+from qmargin.metrics.tar import tar_at_far_of as tar_at_far_of
+
+__all__ = [
+    "DetCurve",
+    "Interval",
+    "PairedInterval",
+    "Statistic",
+    "TarAtFar",
+    "act_dcf",
+    "act_dcf_of",
+    "bayes_threshold",
+    "det_curve",
+    "eer",
+    "eer_hull",
+    "eer_hull_of",
+    "eer_of",
+    "min_dcf",
+    "min_dcf_of",
+    "paired_subject_bootstrap",
+    "subject_bootstrap",
+    "tar_at_far",
+    "tar_at_far_of",
+]

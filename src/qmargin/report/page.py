@@ -1,0 +1,90 @@
+"""The report: one HTML page that holds everything it shows and asks no other place for anything.
+
+The frame is `page.html`, the looks are `page.css`, both beside this file. There is no script on the page, and its
+content security policy forbids any request.
+"""
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from qmargin._files import write_text
+from qmargin.protocols.comparison import Comparison
+from qmargin.protocols.verification import FEW_FALSE_ACCEPTS
+from qmargin.report import _sections as sections
+from qmargin.report._canvas import palette_css
+from qmargin.report._check import check
+from qmargin.report._markup import Safe, escaped, tag
+from qmargin.report._numbers import counted
+from qmargin.report._rows import others
+from qmargin.report._verdict import verdict
+from qmargin.report.det_plot import det_plot
+from qmargin.report.forest_plot import forest_plot
+from qmargin.report.histogram_plot import histogram_plot
+from qmargin.report.support_plot import support_plot
+
+MOST_FOR_TWO_ROWS = 4  # systems whose histograms and support together are about as tall as the DET plot
+
+
+def write_report(comparison: Comparison, path: Path) -> None:
+    """Write the page to `path`, whole or not at all; equal comparisons give equal files.
+
+    Args:
+        comparison: what to show; see `qmargin.protocols.comparison`.
+        path: of the `.html` file; its folder must exist.
+
+    Raises:
+        ValueError: the comparison lacks something or holds a number that is not finite (the message names it), or the
+            file cannot be written.
+    """
+    check(comparison)
+    write_text(path, _page(comparison))
+
+
+def _page(comparison: Comparison) -> str:
+    return _template("page.html").substitute(
+        title=escaped(comparison.title),
+        style=f"{palette_css()}\n{_template('page.css').template}",
+        verdict=escaped(verdict(comparison)),
+        facts=sections.facts(comparison),
+        notes_link=sections.notes_link(comparison),
+        figure_table=sections.figure_table(comparison),
+        difference_table=sections.difference_table(comparison),
+        forest=_forest(comparison),
+        legend=sections.legend_list(comparison),
+        differing=sections.differing(comparison),
+        det=_framed(det_plot, comparison, _det_caption(comparison)),
+        histograms=_framed(histogram_plot, comparison, "The trials of all seeds pooled; the panels share both axes."),
+        support=_framed(
+            support_plot, comparison, "Line: mean over seeds; shaded: range over seeds. Logarithmic vertical axis."
+        ),
+        plots_class=" tall" if len(comparison.systems) > MOST_FOR_TWO_ROWS else "",
+        shared=sections.shared(comparison),
+        notes=sections.notes(comparison),
+        provenance=sections.provenance(comparison),
+    )
+
+
+def _template(name: str) -> Template:
+    return Template(files("qmargin.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _framed(plot: Callable[[Comparison], str], comparison: Comparison, caption: str) -> Safe:
+    return tag("figure", Safe(plot(comparison)), tag("figcaption", caption))
+
+
+def _forest(comparison: Comparison) -> Safe:
+    if not others(comparison):
+        return Safe()
+    caption = "Bars: 95 % intervals over test subjects. Filled: the interval excludes 0; hollow: it does not."
+    return _framed(forest_plot, comparison, caption)
+
+
+def _det_caption(comparison: Comparison) -> str:
+    impostors = counted(comparison.impostor, "impostor trial")
+    return (
+        f"The trials of all seeds pooled; normal-deviate axes. With {impostors} the curves end at one false accept; in "
+        f"the shaded part a run has fewer than {FEW_FALSE_ACCEPTS}: an indication, not a measurement. A curve along "
+        "the frame has less than one error in a run there."
+    )

@@ -1,0 +1,80 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cattrs import Converter
+from cattrs.strategies import configure_tagged_union
+
+from qmargin.data import ImageFolders, Manifest, ManifestFile, OrlFaces, read_manifest, read_orl, write_manifest
+
+Save = Callable[..., Path]
+
+
+def test_orl_faces_are_those_of_the_reader() -> None:
+    assert OrlFaces(test_identities=5).read() == read_orl(5)
+
+
+def test_a_manifest_file_is_read_with_its_column_of_identities(people: Manifest) -> None:
+    path = people.root / "manifest.csv"
+    write_manifest(people, path)
+    assert ManifestFile(path=path).read() == people
+    path.write_text(path.read_text().replace("path,identity", "path,person"))
+    assert ManifestFile(path=path, identity_column="person").read() == read_manifest(path, "person") == people
+
+
+def test_two_folders_become_two_splits_under_their_common_root(save_image: Save, tmp_path: Path) -> None:
+    for name in ("x/train/bo/1.png", "x/train/al/1.png", "y/cy/1.png", "y/cy/2.png"):
+        save_image(name)
+    manifest = ImageFolders(train=tmp_path / "x" / "train", test=tmp_path / "y").read()
+    assert manifest == Manifest(
+        tmp_path,
+        ("x/train/al/1.png", "x/train/bo/1.png", "y/cy/1.png", "y/cy/2.png"),
+        ("al", "bo", "cy", "cy"),
+        ("train", "train", "test", "test"),
+    )
+    assert all((manifest.root / path).is_file() for path in manifest.paths)
+
+
+def test_relative_folders_are_those_of_the_working_directory(
+    save_image: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_image("train/al/1.png")
+    save_image("test/bo/1.png")
+    monkeypatch.chdir(tmp_path)
+    manifest = ImageFolders(train=Path("train"), test=Path("test")).read()
+    assert manifest.root == tmp_path
+    assert manifest.paths == ("train/al/1.png", "test/bo/1.png")
+
+
+def test_an_identity_in_both_folders_is_refused(save_image: Save, tmp_path: Path) -> None:
+    for name in ("train/al/1.png", "train/bo/1.png", "test/bo/1.png"):
+        save_image(name)
+    with pytest.raises(ValueError, match=r"1 identities are in both .*train and .*test \(the first is 'bo'\): splits"):
+        ImageFolders(train=tmp_path / "train", test=tmp_path / "test").read()
+
+
+@pytest.mark.parametrize("test", ["train", "train/al", "."])
+def test_folders_within_one_another_are_refused(save_image: Save, tmp_path: Path, test: str) -> None:
+    save_image("train/al/1.png")
+    with pytest.raises(ValueError, match=r"must be two folders side by side, got .*: one is, or lies in, the other"):
+        ImageFolders(train=tmp_path / "train", test=tmp_path / test).read()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        OrlFaces(test_identities=12),
+        ImageFolders(train=Path("a"), test=Path("b")),
+        ManifestFile(path=Path("c.csv"), identity_column="who"),
+    ],
+    ids=lambda source: type(source).__name__,
+)
+def test_a_source_survives_a_tagged_union(source: OrlFaces | ImageFolders | ManifestFile) -> None:
+    union = OrlFaces | ImageFolders | ManifestFile
+    converter = Converter(forbid_extra_keys=True)
+    converter.register_unstructure_hook(Path, str)
+    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    configure_tagged_union(union, converter, tag_name="kind")
+    tree = converter.unstructure(source, union)
+    assert tree["kind"] == type(source).__name__
+    assert converter.structure(tree, union) == source  # type: ignore[arg-type]

@@ -1,0 +1,177 @@
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from qmargin.metrics import DetCurve, det_curve
+from qmargin.protocols.comparison import Comparison, TrainingCurve
+from qmargin.report._canvas import COLOUR, LIGHT_DARK, pens
+from qmargin.report.det_plot import _limits, _path, det_plot
+from qmargin.report.forest_plot import forest_plot
+from qmargin.report.histogram_plot import histogram_plot
+from qmargin.report.support_plot import _band, support_plot
+
+PLOTS = (det_plot, histogram_plot, support_plot, forest_plot)
+Plot = Callable[[Comparison], str]
+each_plot = pytest.mark.parametrize("plot", PLOTS)
+
+
+def _texts(svg: str) -> list[str]:
+    return ["".join(element.itertext()) for element in ET.fromstring(svg).iter("text")]  # noqa: S314
+
+
+@each_plot
+def test_is_whole_labelled_and_without_references(comparison: Comparison, plot: Plot) -> None:
+    svg = plot(comparison)
+    root = ET.fromstring(svg)  # noqa: S314
+    assert root.get("role") == "img"
+    assert "Q-Margin" in (root.get("aria-label") or "")
+    assert "http" not in svg
+    assert "<style" not in svg
+    name = plot.__name__.removesuffix("_plot")
+    ids = re.findall(r'\bid="([^"]*)"', svg)
+    assert len(ids) == len(set(ids))
+    assert all(found.startswith(f"{name}-") for found in ids)
+    assert {found[1:] for found in re.findall(r'(?:url\(|href=")(#[\w-]+)', svg)} <= set(ids)
+
+
+@each_plot
+def test_is_the_same_every_time_whatever_the_settings(comparison: Comparison, plot: Plot) -> None:
+    first = plot(comparison)
+    with mpl.rc_context({"font.size": 30.0, "xtick.major.size": 40.0}):
+        assert plot(comparison) == first
+    assert mpl.rcParams["svg.fonttype"] == mpl.rcParamsDefault["svg.fonttype"]
+
+
+@each_plot
+def test_colours_follow_the_theme(comparison: Comparison, plot: Plot) -> None:
+    tags = "".join(re.findall(r"<[^>]*>", plot(comparison)))
+    bare = re.sub(r"var\(--[\w-]+, #[0-9a-f]{6}\)", "", tags)
+    assert not re.findall(r"#[0-9a-f]{6}\b", bare)
+    assert "var(--ink, " in tags
+
+
+@each_plot
+@pytest.mark.parametrize("name", ["_hidden", "$x^{2$", "名前", "a < b & c", "#ffffff id=", "long " * 40])
+def test_any_name_is_drawn_as_it_is(comparison: Comparison, plot: Plot, name: str) -> None:
+    arcface, cosface, qmargin = comparison.systems
+    texts = _texts(plot(replace(comparison, systems=(arcface, replace(cosface, name=name), qmargin))))
+    shown = [text for text in texts if text == name or ("…" in text and text.startswith("long l"))]
+    assert shown, texts
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[place : place + 2], 16) / 255.0 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_contrast_of_text_and_lines(theme: int) -> None:
+    surface = _luminance(LIGHT_DARK["surface"][theme])
+    for role, pair in LIGHT_DARK.items():
+        if role in ("surface", "rule", "impostor"):  # decoration, or an area that is named beside it
+            continue
+        light, dark = sorted((_luminance(pair[theme]), surface), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, role
+
+
+def test_pens_differ_and_the_baseline_is_grey(comparison: Comparison) -> None:
+    arcface, cosface, _ = comparison.systems
+    many = replace(comparison, systems=(*(replace(cosface, name=str(k)) for k in range(15)), arcface))
+    found = pens(many)
+    assert found["ArcFace"].colour == COLOUR["series-0"]
+    assert len({(pen.colour, pen.dashes) for pen in found.values()}) == 16
+
+
+def test_det_axes_reach_down_to_one_error_and_mark_thirty(comparison: Comparison) -> None:
+    far, frr = _limits(comparison)
+    assert far[0] == 1.0 / comparison.impostor
+    assert frr[0] == 1.0 / comparison.genuine
+    assert "30 false accepts" in _texts(det_plot(comparison))
+    tiny = replace(comparison, impostor=50, genuine=50)
+    assert "30 false accepts" not in _texts(det_plot(tiny))
+
+
+def test_det_ticks_are_percent(comparison: Comparison) -> None:
+    texts = _texts(det_plot(comparison))
+    assert {"0.1", "1", "10", "40"} <= set(texts)
+    assert "False accepts, FAR = P_fa (%)" in texts
+
+
+def test_det_path_of_normal_scores_is_the_straight_line() -> None:
+    places = np.linspace(-3.0, 3.0, 4001)
+    scores = np.concatenate([places + 2.0, places])
+    det = det_curve(scores, np.arange(scores.size) < places.size)
+    x, y = _path(det, (1e-4, 0.5), (1e-4, 0.5))
+    assert x.size < 2500 < det.far.size
+    assert np.isfinite(x).all()
+    assert np.isfinite(y).all()
+    assert (np.diff(x) <= 0.0).all()
+    assert (np.diff(y) >= 0.0).all()
+
+
+def test_det_path_of_equal_scores_joins_the_corners_straight_in_rates() -> None:
+    det = det_curve(np.zeros(10), np.arange(10) % 2)
+    x, y = _path(det, (1e-3, 0.5), (1e-3, 0.5))
+    inner = (np.abs(x) < 2.0) & (np.abs(y) < 2.0)
+    assert inner.sum() > 100
+    np.testing.assert_allclose(x[inner], -y[inner], atol=1e-9)
+
+
+@pytest.mark.parametrize("scores", [np.zeros(100), np.arange(100) % 2.0, -(np.arange(100) % 2.0)])
+def test_det_draws_collapsed_perfect_and_inverted_systems(
+    comparison: Comparison, change: Callable[..., Comparison], scores: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> None:
+    det: DetCurve = det_curve(scores, np.arange(100) % 2)
+    for drawn in (change("CosFace", det=det), replace(comparison, systems=(replace(comparison.systems[0], det=det),))):
+        (far_low, far_high), (frr_low, frr_high) = _limits(drawn)
+        assert 0.0 < far_low < far_high <= 0.5
+        assert 0.0 < frr_low < frr_high <= 0.9
+        assert "nan" not in det_plot(drawn)
+
+
+def test_support_band_is_mean_and_range_over_seeds() -> None:
+    curves = (
+        TrainingCurve(seed=0, steps=np.array([0.0, 10.0, 20.0]), values=np.array([4.0, 2.0, 1.0])),
+        TrainingCurve(seed=1, steps=np.array([0.0, 20.0, 30.0]), values=np.array([8.0, 4.0, 4.0])),
+    )
+    steps, mean, low, high = _band(curves)
+    np.testing.assert_allclose(steps, [0.0, 10.0, 20.0])
+    np.testing.assert_allclose(mean, [6.0, 4.0, 2.5])
+    np.testing.assert_allclose(low, [4.0, 2.0, 1.0])
+    np.testing.assert_allclose(high, [8.0, 6.0, 4.0])
+
+
+def test_support_band_keeps_the_extremes_of_a_long_log() -> None:
+    values = np.full(10_000, 5.0)
+    values[4321] = 500.0
+    steps, _, low, high = _band(
+        (TrainingCurve(seed=0, steps=np.linspace(0.0, 1e6, 10_000, dtype=np.float64), values=values),)
+    )
+    assert steps.size <= 240
+    assert high.max() == 500.0
+    assert low.min() == 5.0
+
+
+def test_support_needs_steps_in_common() -> None:
+    early = TrainingCurve(seed=0, steps=np.array([0.0, 1.0]), values=np.array([2.0, 2.0]))
+    late = TrainingCurve(seed=1, steps=np.array([5.0, 6.0]), values=np.array([2.0, 2.0]))
+    with pytest.raises(ValueError, match="the seeds 0, 1 have no common range of steps"):
+        _band((early, late))
+
+
+def test_histogram_has_one_panel_a_system(comparison: Comparison) -> None:
+    texts = _texts(histogram_plot(comparison))
+    assert [texts.count(name) for name in ("ArcFace", "CosFace", "Q-Margin", "genuine", "impostor")] == [1, 1, 1, 3, 3]
+
+
+def test_forest_says_which_side_is_better(comparison: Comparison) -> None:
+    texts = _texts(forest_plot(comparison))
+    assert "EER: left is better" in texts
+    assert "TAR@FAR=1e-02: right is better" in texts
+    assert "Difference to ArcFace (percentage points)" in texts
