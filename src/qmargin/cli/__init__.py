@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         COMMANDS[nearest(words[0], COMMANDS, "command")](words[1:])
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: a disk that fills up or a file that goes away while we run
         _say("error", "bold red", str(error))
         sys.exit(EXIT_BAD_INPUT)
     except (Interrupted, KeyboardInterrupt) as stopped:

@@ -105,11 +105,11 @@ class _AlphaLoss(torch.autograd.Function):
         at_label = labels.unsqueeze(-1)
         excess = theta - theta.amax(dim=-1, keepdim=True)  # (batch, classes) <= 0
         own = excess.gather(-1, at_label).squeeze(-1)
-        check_rows(own.isfinite(), "the logit of a row's own label must be finite, -inf masks other classes only")
         log_q = torch.zeros_like(excess) if log_base is None else log_base.expand_as(excess).clone()
         log_q.scatter_add_(-1, at_label, log_q_target.unsqueeze(-1))
         log_q_own = log_q.gather(-1, at_label).squeeze(-1)
         peak, p, ratio, _ = solve(excess, log_q, alpha)
+        check_rows(own.isfinite(), "the logit of a row's own label must be finite, -inf masks other classes only")
         p_own = p.gather(-1, at_label).squeeze(-1)
         support = p.count_nonzero(dim=-1) if alpha > 1.0 else torch.full_like(labels, theta.shape[-1])
         gradient = p.scatter_(-1, at_label, 0.0)

@@ -39,7 +39,8 @@ def threshold(theta: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
         >>> threshold(torch.tensor([[2.0, 1.0, -5.0]]), None, alpha=2.0)
         tensor([2.])
 
-    Siblings: `solve`, the posterior, which keeps its digits when many classes share the mass; `sorted_threshold`, closed forms.
+    Siblings: `solve`, the posterior, which keeps its digits where many classes share the mass; `sorted_threshold`,
+    the closed forms of alpha = 1.5 and 2.
     """
     top = theta.amax(dim=-1)
     return top - separation(-log_peak(theta - top.unsqueeze(-1), log_q, alpha), alpha)
