@@ -24,7 +24,8 @@ demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write ru
 	$(BIN)/qmargin demo --out runs/demo
 
 test: setup ## the whole test suite, with coverage of src
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	# one thread a process: two processes with two threads each would wait for each other on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 lint: setup ## ruff: lint and format
 	$(BIN)/ruff check .

@@ -51,7 +51,8 @@ def alpha_loss(
         `theta_y - theta_j >= q_y^(1 - alpha) / (alpha - 1)` for every j != y.
 
     Raises:
-        ValueError: alpha outside [1, 2]; labels of another shape, dtype or range; base <= 0; a row of logits with NaN.
+        ValueError: alpha outside [1, 2]; labels of another shape, dtype or range; base <= 0; a row of logits with NaN
+            or with its own label masked; a measure so small that q_y^(1 - alpha) overflows.
 
     Example:
         >>> theta = torch.tensor([[3.0, 1.0, 0.0], [0.5, 1.0, 0.0]])
@@ -109,7 +110,6 @@ class _AlphaLoss(torch.autograd.Function):
         log_q.scatter_add_(-1, at_label, log_q_target.unsqueeze(-1))
         log_q_own = log_q.gather(-1, at_label).squeeze(-1)
         peak, p, ratio, _ = solve(excess, log_q, alpha)
-        check_rows(own.isfinite(), "the logit of a row's own label must be finite, -inf masks other classes only")
         p_own = p.gather(-1, at_label).squeeze(-1)
         support = p.count_nonzero(dim=-1) if alpha > 1.0 else torch.full_like(labels, theta.shape[-1])
         gradient = p.scatter_(-1, at_label, 0.0)
@@ -117,6 +117,9 @@ class _AlphaLoss(torch.autograd.Function):
         scale = ((alpha - 1.0) * peak).exp()
         rest = scale * (gradient * ratio).sum(dim=-1)
         loss = (_own_term(others, own, log_q_own, peak, alpha) + rest) / alpha
+        check_rows(
+            loss.isfinite(), "the loss must be finite; is the label masked by -inf, or its q^(1-alpha) too large?"
+        )
         gradient.scatter_(-1, at_label, -others.unsqueeze(-1))  # p_y - 1 without its cancellation; rows sum to zero
         # dL/d log q_y = q_y^(1-alpha) (p_y^alpha - 1) / alpha
         lead = ((1.0 - alpha) * log_q_own).exp() * torch.expm1(alpha * torch.log1p(-others.clamp_max(1.0))) / alpha

@@ -50,7 +50,7 @@ class TrainingLog:
         self._writer = SummaryWriter(log_dir=str(run.tensorboard), purge_step=start)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
@@ -97,7 +97,7 @@ class TrainingLog:
         for name in COLUMNS[2:]:
             self._writer.add_scalar(name, row[name], step)
         append_row(self.run.log, {name: row[name] for name in COLUMNS})
-        numbers = f"loss {row['loss']:.3f}  support {row['support_size']:.1f}  {row['images_per_second']:.0f} images/s"
+        numbers = f"loss {row['loss']:.3f} support {row['support_size']:.1f} {row['images_per_second']:.0f}/s"
         self._progress.update(self._task, numbers=numbers)
         self._sums, self._count, self._images, self._since = {}, 0, 0, now
 
