@@ -7,6 +7,8 @@ import pytest
 
 import qmargin
 from qmargin.cli import COMMANDS, main
+from qmargin.cli.compare import loss_text
+from qmargin.losses import NormFace, QMargin, Ramp, ScheduledLoss
 from qmargin.protocols import Trials
 from qmargin.training.codec import from_json
 
@@ -152,3 +154,9 @@ def test_info_describes_the_installation_and_a_run(runs: list[Path], capsys: pyt
     description = text(capsys, "info", str(runs[0]))
     assert "loss.final.alpha" in description
     assert "support_size" in description
+
+
+def test_a_loss_is_told_in_a_few_words() -> None:
+    loss = ScheduledLoss(name="q", final=QMargin(1.5, 0.1, 6), alpha=Ramp(start=1.0, end=0.5))
+    assert loss_text(loss) == "alpha 1.5, scale 6, ReferenceMargin(0.1), alpha from 1 over 0% to 50% of training"
+    assert loss_text(ScheduledLoss(name="n", final=NormFace(32.0))) == "alpha 1, scale 32"

@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 import qmargin
+from qmargin.losses import NoMargin, ScheduledLoss
 from qmargin.protocols import Comparison, ScoredRun, Trials, compare
 from qmargin.report import comparison_table, write_report
 from qmargin.training import RunFolder
@@ -94,7 +95,7 @@ def _read(path: Path, split: str) -> ScoredRun:
         path=str(path),
         seed=config.seed,
         system=config.loss.name,
-        setting=_loss_text(flatten(config)),
+        setting=loss_text(config.loss),
         settings=flatten(config),
         trials=Trials.load(folder.scores(split)),
         support_steps=[row["step"] for row in rows],
@@ -102,14 +103,16 @@ def _read(path: Path, split: str) -> ScoredRun:
     )
 
 
-def _loss_text(settings: dict[str, str]) -> str:
-    leaves = {name.removeprefix("loss."): value for name, value in settings.items() if name.startswith("loss.")}
-    skipped = ("name", "final")
-    return ", ".join(
-        f"{name.removeprefix('final.')} {value}"
-        for name, value in leaves.items()
-        if name not in skipped and value not in ("None", "False")
-    )
+def loss_text(loss: ScheduledLoss) -> str:
+    """A loss in a few words: `alpha 1.5, scale 6, ReferenceMargin(0.1), alpha from 1 over 0 % to 50 % of training`."""
+    final = loss.final
+    words = [f"alpha {final.alpha:g}", f"scale {final.scale:g}"]
+    if not isinstance(final.margin, NoMargin):
+        words.append(f"{type(final.margin).__name__}({final.margin.m:g})")
+    for name, ramp in (("alpha", loss.alpha), ("scale", loss.scale), ("margin", loss.margin)):
+        if ramp is not None:
+            words.append(f"{name} from {ramp.start:g} over {ramp.begin:.0%} to {ramp.end:.0%} of training")
+    return ", ".join(words)
 
 
 def _differing_field(runs: Sequence[ScoredRun]) -> str:
