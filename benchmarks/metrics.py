@@ -2,10 +2,11 @@
 
     python benchmarks/metrics.py [--impostor 30900000] [--genuine 380000] [--out benchmarks/results/metrics.csv]
 
-Each row is measured in its own process, because the peak of a process never falls. `seconds` is the call alone;
-`peak_mb` is the peak resident memory of the whole process, `before_mb` that peak before the call: interpreter, numpy,
-torch (imported by the package) and the trials (float32 scores, bool labels). `result` lets the reader see that both columns compute the same number.
-The peers' rows hold the same figure read from scikit-learn's arrays.
+Each row is measured in its own process, because the peak of a process never falls. `seconds` is the wall time of the
+call alone, `cpu_seconds` its processor time, which other users of the machine disturb less. `peak_mb` is the peak
+resident memory of the whole process, `before_mb` that peak before the call: interpreter, numpy, torch (imported by the
+package) and the trials (float32 scores, bool labels). `result` lets the reader see that both implementations compute
+the same number; the peer's figures are read from scikit-learn's arrays.
 """
 
 import argparse
@@ -41,7 +42,17 @@ from qmargin.metrics import (
 
 Scores = NDArray[np.float32]
 Labels = NDArray[np.bool_]
-COLUMNS = ("figure", "implementation", "impostor", "genuine", "seconds", "peak_mb", "before_mb", "result")
+COLUMNS = (
+    "figure",
+    "implementation",
+    "impostor",
+    "genuine",
+    "seconds",
+    "cpu_seconds",
+    "peak_mb",
+    "before_mb",
+    "result",
+)
 
 
 def make_trials(impostor: int, genuine: int) -> tuple[Scores, Labels]:
@@ -145,10 +156,11 @@ def measure(figure: str, implementation: str, impostor: int, genuine: int) -> di
         def call() -> str:
             return function(scores, labels)
 
-    before, start = peak_mb(), time.perf_counter()
+    before, wall, processor = peak_mb(), time.perf_counter(), time.process_time()
     result = call()
-    seconds = time.perf_counter() - start
-    values = (figure, implementation, impostor, genuine, f"{seconds:.2f}", f"{peak_mb():.0f}", f"{before:.0f}", result)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    costs = (f"{wall:.2f}", f"{processor:.2f}", f"{peak_mb():.0f}", f"{before:.0f}")
+    values = (figure, implementation, impostor, genuine, *costs, result)
     return dict(zip(COLUMNS, map(str, values), strict=True))
 
 
@@ -197,9 +209,8 @@ def main() -> None:
     writer.writeheader()
     for figure, implementation in [*FIGURES, *((name, "qmargin") for name in BOOTSTRAPS)]:
         row = measure_apart([figure, implementation, str(arguments.impostor), str(arguments.genuine)])
-        print(
-            f"{figure:36} {implementation:13} {row['seconds']:>7} s {row['peak_mb']:>6} MB  {row['result']}", flush=True
-        )
+        costs = f"{row['seconds']:>7} s (CPU {row['cpu_seconds']:>6} s) {row['peak_mb']:>6} MB"
+        print(f"{figure:35} {implementation:12} {costs}  {row['result']}", flush=True)
         writer.writerow(row | machine)
     make_folder(arguments.out.parent)
     write_text(arguments.out, text.getvalue())

@@ -14,6 +14,7 @@ from qmargin.protocols.verification import FEW_FALSE_ACCEPTS, MIN_DCF
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder
 
+MUCH_BIAS = 0.25  # of an interval's width: how far resamples may lie from the figure before the table says so
 Split = Literal["test", "validation", "train"]
 
 
@@ -55,12 +56,13 @@ def report_table(report: VerificationReport, title: str) -> Table:
     for column in ("figure", "value", "95 % interval over subjects", "false accepts", "threshold"):
         table.add_column(column, justify="left" if column == "figure" else "right")
     for name, interval in report.figures.items():
+        doubt = " (biased!)" if abs(interval.bias) > MUCH_BIAS * (interval.high - interval.low) else ""
         accepts = report.false_accepts.get(name)
         mark = " (few!)" if accepts is not None and accepts < FEW_FALSE_ACCEPTS else ""
         table.add_row(
             name,
             _text(name, interval.estimate),
-            f"{_text(name, interval.low)} to {_text(name, interval.high)}",
+            f"{_text(name, interval.low)} to {_text(name, interval.high)}{doubt}",
             "" if accepts is None else f"{accepts}{mark}",
             f"{report.thresholds[name]:.4f}" if name in report.thresholds else "",
         )
