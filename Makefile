@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+STAGES := divergence losses heads backbones data training scoring protocols metrics report recipes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types docs clean
@@ -39,7 +40,7 @@ types: setup ## mypy, strict
 	$(BIN)/mypy
 
 docs: setup ## the API documentation, from the docstrings, in build/docs
-	$(BIN)/pdoc --math --docformat google --output-directory build/docs qmargin
+	$(BIN)/pdoc --math --docformat google --output-directory build/docs qmargin $(STAGES:%=qmargin.%)
 
 clean: ## remove .venv, build products and caches (runs/ stays)
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

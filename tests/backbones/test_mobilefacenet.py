@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from qmargin.backbones import MobileFaceNetConfig
+from qmargin.backbones.mobilefacenet import Bottleneck
 
 
 def test_the_number_of_parameters_is_that_of_the_paper() -> None:
@@ -51,6 +52,7 @@ def test_stages_have_the_shapes_of_the_table() -> None:
 def test_a_bottleneck_adds_its_input_where_the_shape_stays() -> None:
     residual = [block.residual for block in MobileFaceNetConfig(width=2).build().bottlenecks]
     assert residual == [False, *[True] * 4, False, *[True] * 6, False, *[True] * 2]
+    assert not Bottleneck(entering=4, leaving=8, expansion=2, stride=1).residual
 
 
 def test_the_global_convolution_covers_the_last_map() -> None:

@@ -87,6 +87,12 @@ def test_a_shift_moves_right_and_down_and_repeats_the_border() -> None:
     np.testing.assert_array_equal(moved[3:, :2], np.repeat(image[:-3, :1], 2, axis=1))
 
 
+def test_between_pixels_the_image_is_linear() -> None:
+    image = picture(9, 7)
+    between = _move(image, (0.5, 0.0), 0.0, 1.0).astype(float)
+    np.testing.assert_allclose(between[:, 1:], (image[:, 1:].astype(float) + image[:, :-1]) / 2, atol=1)
+
+
 @pytest.mark.parametrize("shape", [(9, 7, 1), (8, 6, 3)])
 def test_half_a_turn_is_both_flips(shape: tuple[int, int, int]) -> None:
     image = picture(*shape)
@@ -107,6 +113,17 @@ def test_scaling_is_about_the_centre() -> None:
     assert np.ptp(rows) + 1 == pytest.approx(16.5, abs=1)
 
 
+def test_sizes_are_drawn_evenly_both_ways() -> None:
+    image = np.zeros((41, 41, 1), dtype=np.uint8)
+    image[10:31, 10:31] = 255
+    config = Augmentation(flip=0.0, scale=0.3)
+    results = [augment(image, np.random.default_rng(seed), config) for seed in range(300)]
+    scales = [math.sqrt(np.count_nonzero(result > 127)) / 21 for result in results]
+    assert min(scales) == pytest.approx(0.7, abs=0.05)
+    assert max(scales) == pytest.approx(1.3, abs=0.05)
+    assert np.mean(scales) == pytest.approx(1.0, abs=0.05)
+
+
 def test_moving_there_and_back_returns_a_smooth_image() -> None:
     image = smooth()
     there = _move(image, (0.0, 0.0), 0.2, 1.1)
@@ -123,6 +140,7 @@ def test_no_foreign_colour_enters(arguments: tuple[tuple[float, float], float, f
 
 def test_brightness_scales_and_contrast_keeps_the_mean() -> None:
     image = np.random.default_rng(0).integers(100, 150, (20, 20, 3), dtype=np.uint8)
+    factors = []
     for seed in range(10):
         dimmed = augment(image, np.random.default_rng(seed), Augmentation(flip=0.0, brightness=0.5)).astype(float)
         factor = dimmed.mean() / image.mean()
@@ -131,6 +149,8 @@ def test_brightness_scales_and_contrast_keeps_the_mean() -> None:
         changed = augment(image, np.random.default_rng(seed), Augmentation(flip=0.0, contrast=0.5)).astype(float)
         assert changed.mean() == pytest.approx(image.mean(), abs=0.2)
         assert 0.45 <= changed.std() / image.std() <= 1.55
+        factors.append((factor, changed.std() / image.std()))
+    assert abs(np.corrcoef(np.transpose(factors))[0, 1]) < 0.9  # drawn each for itself
 
 
 def test_bright_pixels_saturate() -> None:

@@ -19,10 +19,10 @@ def pixels_of(path: Path, mode: str) -> np.ndarray[tuple[int, ...], np.dtype[np.
         return np.array(image.convert(mode))
 
 
-def huge_png(path: Path, side: int) -> Path:
-    """A PNG whose header promises side x side pixels and which holds none."""
-    chunks = [b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0), b"IDAT"]
-    packed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+def write_png(path: Path, side: int, *chunks: bytes) -> Path:
+    """Write a grey PNG of side x side pixels by its header; `chunks` (type and data) are what follows."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    packed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, *chunks)]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     return path
 
@@ -126,6 +126,13 @@ def test_a_truncated_file_is_named(save_image: Save, extension: str, kept: float
         decode_image(path, 40, 40, 3, "exact")
 
 
+def test_a_file_with_a_broken_chunk_is_named(tmp_path: Path) -> None:
+    data = zlib.compress(bytes(40 * 41), level=0)
+    path = write_png(tmp_path / "1.png", 40, b"IDAT" + data[:100], b"\xa3\x8d\xb5\n" + data[100:])
+    with pytest.raises(ValueError, match=r"cannot decode .*1.png: broken PNG file"):
+        decode_image(path, 40, 40, 3, "exact")
+
+
 def test_a_damaged_file_is_named_or_read_but_raises_nothing_else(save_image: Save) -> None:
     path = save_image("1.png", height=40, width=40)
     data = path.read_bytes()
@@ -144,7 +151,7 @@ def test_a_damaged_file_is_named_or_read_but_raises_nothing_else(save_image: Sav
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
     assert side * side > MAX_PIXELS
     with pytest.raises(ValueError, match=r"cannot decode .*1.png: .*pixels"):
-        decode_image(huge_png(tmp_path / "1.png", side), 8, 6, 3, "resize")
+        decode_image(write_png(tmp_path / "1.png", side, b"IDAT"), 8, 6, 3, "resize")
 
 
 def test_sixteen_bits_are_refused_not_clipped(tmp_path: Path) -> None:

@@ -84,5 +84,10 @@ def test_what_cannot_be_compared_is_refused(runs: list[ScoredRun]) -> None:
     with pytest.raises(ValueError, match=r"the baseline 'worse' is none of the compared systems: bad, good"):
         compared(runs, "worse")
     other = replace(runs[1], trials=replace(runs[1].trials, digest="other"))
+    with pytest.raises(ValueError, match=r"system 'good' has a seed twice: 0, 0"):
+        compared([runs[0], runs[0]], "good")
+    longer = replace(runs[1], settings={**runs[1].settings, "epochs": "9"})
+    with pytest.raises(ValueError, match=r"are both named 'good' but differ in seed, epochs: only seeds are averaged"):
+        compared([runs[0], longer], "good")
     with pytest.raises(ValueError, match=r"runs/good-1 and runs/good-0 were scored on different trials"):
         compared([runs[0], other], "good")

@@ -19,7 +19,8 @@ class Flatten(torch.nn.Module):
         self.dropout = torch.nn.Dropout(0.9)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.dropout(images.flatten(1))
+        vectors: torch.Tensor = self.dropout(images.flatten(1))
+        return vectors
 
 
 def test_an_embedding_is_that_of_the_image_plus_that_of_its_mirror() -> None:

@@ -28,7 +28,9 @@ def test_the_first_parameter_with_a_bad_gradient_is_named() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     network(torch.randn(5, 3)).sum().backward()
     assert "their norm is not" in first_bad_gradient({"backbone": network})
-    network[1].weight.grad[0, 0] = float("inf")
+    gradient = network.get_parameter("1.weight").grad
+    assert gradient is not None
+    gradient[0, 0] = float("inf")
     assert first_bad_gradient({"backbone": network}) == "first seen in the gradient of backbone.1.weight"
 
 

@@ -71,13 +71,16 @@ def compare(
         The comparison, systems in the order of their first run, the baseline included.
 
     Raises:
-        ValueError: no runs, an unknown baseline, or runs scored on different trials.
+        ValueError: no runs, an unknown baseline, runs scored on different trials, runs of one name that differ in more
+            than the seed, or a seed twice.
     """
     _check(runs, baseline)
     trials = runs[0].trials
     chosen = figures_for(trials)
     names = list(dict.fromkeys(run.system for run in runs))
     grouped = {name: [run for run in runs if run.system == name] for name in names}
+    for name, group in grouped.items():
+        _check_seeds(name, group)
     edges = np.linspace(*_score_range(runs), HISTOGRAM_BINS + 1, dtype=np.float64)
     systems = tuple(_system(name, grouped, baseline, chosen, edges, resamples) for name in names)
     return Comparison(
@@ -107,6 +110,23 @@ def _check(runs: Sequence[ScoredRun], baseline: str) -> None:
                 f"{run.path} and {runs[0].path} were scored on different trials: a paired comparison needs the same "
                 "images of the same people; evaluate both runs on one split of one manifest"
             )
+
+
+def _check_seeds(name: str, runs: Sequence[ScoredRun]) -> None:
+    """Runs of one system are seeds of one setting: everything but the seed is equal, and no seed counts twice."""
+    first = runs[0]
+    for run in runs[1:]:
+        differs = [
+            key for key in {**first.settings, **run.settings} if first.settings.get(key) != run.settings.get(key)
+        ]
+        if set(differs) - {"seed"}:
+            raise ValueError(
+                f"{first.path} and {run.path} are both named {name!r} but differ in {', '.join(differs)}: only seeds are "
+                "averaged; give one of them another --loss.name, or compare them apart"
+            )
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"system {name!r} has a seed twice: {', '.join(map(str, seeds))}; each run must count once")
 
 
 def _system(
