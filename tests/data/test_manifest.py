@@ -70,6 +70,7 @@ def test_the_digest_depends_on_every_field_and_the_order_but_not_on_the_root() -
         (("2", "", "train"), "the identity is empty"),
         (("2", "b", "dev"), "the split must be one of train, validation, test, got 'dev'"),
         (("2", "b", ""), "the split must be one of train, validation, test, got ''"),
+        (("2", "a", "dev"), "identity 'a' is in the splits 'train' and 'dev'"),
         (("1", "b", "train"), "the path '1' is listed twice"),
         (("2", "a", "test"), "identity 'a' is in the splits 'train' and 'test': splits must not share identities"),
         (("/etc/2", "b", "train"), "the path '/etc/2' must be relative to the root and stay in it"),
@@ -79,9 +80,9 @@ def test_the_digest_depends_on_every_field_and_the_order_but_not_on_the_root() -
         (("./2", "b", "train"), "must be relative to the root and stay in it"),
         (("x//2", "b", "train"), "must be relative to the root and stay in it"),
         (("x/", "b", "train"), "must be relative to the root and stay in it"),
-        (("x\n2", "b", "train"), "has a line break, or is not UTF-8"),
-        (("2", "b\r", "train"), "has a line break, or is not UTF-8"),
-        (("2\udc80", "b", "train"), "has a line break, or is not UTF-8"),
+        (("x\n2", "b", "train"), "has a line break or is not UTF-8"),
+        (("2", "b\r", "train"), "has a line break or is not UTF-8"),
+        (("2\udc80", "b", "train"), "has a line break or is not UTF-8"),
     ],
 )
 def test_a_sample_that_breaks_a_law_is_named(row: tuple[str, str, str], fault: str) -> None:

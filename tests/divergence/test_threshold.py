@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qmargin.divergence import reference
-from qmargin.divergence.threshold import max_steps, posterior, solve, sorted_threshold, threshold
+from qmargin.divergence.threshold import (
+    CANDIDATES,
+    _iterate,
+    log_peak,
+    max_steps,
+    posterior,
+    solve,
+    sorted_threshold,
+    threshold,
+)
 
 MODULE = importlib.import_module("qmargin.divergence.threshold")  # the package exports a function of the same name
 ALPHAS = [1.0, 1.001, 1.05, 1.25, 1.5, 1.7, 2.0]
@@ -175,3 +184,19 @@ def test_newton_is_a_lawful_torch_operator() -> None:
     """Schema, fake kernel and tracing agree with the implementation."""
     excess = torch.tensor([[0.0, -1.0, -2.0], [0.0, 0.0, -0.5]])
     torch.library.opcheck(torch.ops.qmargin.newton_log_peak.default, (excess, torch.zeros(3), 1.5))
+
+
+@pytest.mark.parametrize("alpha", [1.05, 1.5, 2.0])
+def test_solving_on_the_largest_logits_equals_solving_on_all(alpha: float) -> None:
+    """Rows from one class in the support to all of them, so that some are solved again on every class."""
+    classes = 3 * CANDIDATES + 7
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([100.0, 10.0, 1.0, 0.1, 0.0], dtype=torch.float64).unsqueeze(-1)
+    excess = spread * torch.randn(5, classes, dtype=torch.float64, generator=generator)  # (batch, classes)
+    excess = excess - excess.amax(dim=-1, keepdim=True)
+    log_q = torch.randn(5, classes, dtype=torch.float64, generator=generator)
+    for measure in (torch.zeros((), dtype=torch.float64), log_q):
+        whole = _iterate(excess, measure, alpha)
+        support = (posterior(excess, measure, whole, alpha)[0] > 0.0).sum(dim=-1)
+        assert support[0] < CANDIDATES < support[-1]
+        torch.testing.assert_close(log_peak(excess, measure, alpha), whole, rtol=1e-12, atol=1e-12)

@@ -16,6 +16,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qmargin.data import ImageFolders
+from qmargin.losses import QMargin, Ramp, ScheduledLoss
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder, TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
@@ -170,3 +171,13 @@ def test_other_images_than_those_of_the_checkpoint_are_refused(tiny: TrainConfig
         train(config, tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match=r"are not those that .*run was trained on"):
         embed_run(RunFolder(tmp_path / "run"), "test")
+
+
+def test_the_schedules_of_the_loss_are_followed_and_logged(tiny: TrainConfig, tmp_path: Path) -> None:
+    ramps = {"alpha": Ramp(start=1.0, end=0.5), "margin": Ramp(start=0.0), "scale": Ramp(start=8.0, begin=0.5)}
+    config = replace(tiny, loss=ScheduledLoss(name="q", final=QMargin(1.5, 0.2, 4.0), **ramps))
+    rows = read_log(train(config, tmp_path / "run").log)
+    assert [row["alpha"] for row in rows] == pytest.approx([1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.5, 1.5, 1.5, 1.5])
+    assert [row["margin"] for row in rows] == pytest.approx([0.02 * step for step in range(10)])
+    assert [row["scale"] for row in rows] == pytest.approx([8.0] * 6 + [7.2, 6.4, 5.6, 4.8])
+    assert rows[0]["support_size"] == 30 > rows[-1]["support_size"]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from qmargin.data._checks import check_counts
 
 SPLITS = ("train", "validation", "test")
-_DETOUR = re.compile(r"(^|/)\.{0,2}(/|$)")  # an empty part, '.' or '..'
 _UNWRITABLE = re.compile("[\0\r\n\ud800-\udfff]")  # surrogates stand for bytes of a file name that are not UTF-8
 
 
@@ -150,28 +149,40 @@ class SampleError(ValueError):
 
 def _check_samples(paths: Sequence[str], identities: Sequence[str], split: Sequence[str]) -> None:
     seen: set[str] = set()
-    home: dict[str, str] = {}
+    home: dict[str, str] = {}  # split of each identity
     for index, (path, name, part) in enumerate(zip(paths, identities, split, strict=True)):
-        fault = _fault(path, name, part)
-        if fault is None and path in seen:
+        fault = _path_fault(path)
+        if path in seen:
             fault = f"the path {path!r} is listed twice: a sample is listed once, with one identity"
-        if fault is None and home.setdefault(name, part) != part:
+        elif name not in home:
+            fault = fault or _identity_fault(name, part)
+            home[name] = part
+        elif home[name] != part:
             fault = (
                 f"identity {name!r} is in the splits {home[name]!r} and {part!r}: splits must not share identities, "
                 "or figures would be about people seen in training"
             )
-        if fault is not None:
+        if fault:
             raise SampleError(index, fault)
         seen.add(path)
 
 
-def _fault(path: str, name: str, part: str) -> str | None:
-    if not path or not name:
-        return f"the {'identity' if path else 'path'} is empty"
-    if _DETOUR.search(path):
+def _path_fault(path: str) -> str | None:
+    framed = f"/{path}/"
+    if not path:
+        return "the path is empty"
+    if "//" in framed or "/./" in framed or "/../" in framed:
         return f"the path {path!r} must be relative to the root and stay in it: no leading '/', no '.', '..' or '//'"
-    if _UNWRITABLE.search(path) or _UNWRITABLE.search(name):
-        return f"the path {path!r} or identity {name!r} has a line break, or is not UTF-8: rename it"
+    if _UNWRITABLE.search(path):
+        return f"the path {path!r} has a line break or is not UTF-8: rename the file"
+    return None
+
+
+def _identity_fault(name: str, part: str) -> str | None:
+    if not name:
+        return "the identity is empty"
+    if _UNWRITABLE.search(name):
+        return f"the identity {name!r} has a line break or is not UTF-8: rename it"
     if part not in SPLITS:
         return f"the split must be one of {', '.join(SPLITS)}, got {part!r}"
     return None
