@@ -155,20 +155,24 @@ def test_loss_can_be_changed_between_steps(head_type: type[Head]) -> None:
 
 @every_head
 def test_statistics_by_hand(head_type: type[Head]) -> None:
-    """alpha = 2, scale 2: logits (2, 0, -2), (0, 2, 0) are solved; (1.41, 1.41, -1.41) has p = (1/2, 1/2, 0)."""
+    """alpha = 2, scale 2, prototypes at 0, 90 and 225 degrees: two rows solved, one nearly, one lost.
+
+    Logits (2, 0, -1.4) and (0, 2, -1.4) are solved; a lead of 0.9 over the second class gives p = (0.95, 0.05, 0);
+    (1.4, 1.4, -2) of the third class gives p = (0.5, 0.5, 0).
+    """
     head = head_type(3, 2, AlphaLoss(2.0, 2.0))
     with torch.no_grad():
-        head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]]))
-        head.weight[2, 1] = -3.0  # prototypes at 0, 90 and 225 degrees
-    head(torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), torch.tensor([0, 1, 2]))
+        head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, -3.0]]))
+    near = (0.45 + math.sqrt(2 - 0.45**2)) / 2  # cosine with the first prototype, 0.45 less with the second
+    head(torch.tensor([[2.0, 0.0], [0.0, 1.0], [near, near - 0.45], [1.0, 1.0]]), torch.tensor([0, 1, 0, 2]))
     assert head.stats.as_floats() == pytest.approx(
         {
-            "support_size": 4 / 3,
-            "zero_loss": 2 / 3,
-            "p_target": 2 / 3,
-            "target_dropped": 1 / 3,
-            "target_cosine": (1 + 1 - 1) / 3,
-            "accuracy": 2 / 3,
+            "support_size": (1 + 1 + 2 + 2) / 4,
+            "zero_loss": 2 / 4,
+            "p_target": (1 + 1 + 0.95 + 0) / 4,
+            "target_dropped": 1 / 4,
+            "target_cosine": (1 + 1 + near - 1) / 4,
+            "accuracy": 3 / 4,
             "candidates": 3.0,
             "fallback_rows": 0.0,
         }

@@ -121,8 +121,8 @@ def _check_seeds(name: str, runs: Sequence[ScoredRun]) -> None:
         ]
         if set(differs) - {"seed"}:
             raise ValueError(
-                f"{first.path} and {run.path} are both named {name!r} but differ in {', '.join(differs)}: only seeds are "
-                "averaged; give one of them another --loss.name, or compare them apart"
+                f"{first.path} and {run.path} are both named {name!r} but differ in {', '.join(differs)}: only seeds "
+                "are averaged; give one of them another --loss.name, or compare them apart"
             )
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
