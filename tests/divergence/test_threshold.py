@@ -85,6 +85,11 @@ def test_posterior_sums_to_one_in_float32(alpha: float, ladder: str, classes: in
     assert total(theta, None, alpha).item() == pytest.approx(1.0, abs=1e-6)
 
 
+def test_posterior_of_twenty_million_ties_sums_to_one_in_float32() -> None:
+    """One Newton step shrinks c by 1 / classes, which is below the rounding of 1 - 1/classes."""
+    assert total(torch.zeros(1, 20_000_000), None, 2.0).item() == pytest.approx(1.0, abs=3e-6)
+
+
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 6.0, 64.0, 1e4])
 def test_posterior_sums_to_one_for_any_scale_shift_and_measure(alpha: float, scale: float) -> None:

@@ -44,6 +44,13 @@ class ImageBatches:
     Raises:
         ValueError: the order is for another number of samples.
 
+    Example:
+        >>> from qmargin.data import read_orl
+        >>> faces, image = read_orl(), ImageFormat(height=28, width=23, channels=1, fit="resize")
+        >>> batches = ImageBatches(faces, image, Augmentation(), ShuffledBatches(len(faces), batch_size=32, seed=0))
+        >>> [(batch.step, tuple(batch.images.shape)) for batch in batches.iterate(7, 9)]
+        [(7, (32, 1, 28, 23)), (8, (32, 1, 28, 23))]
+
     Sibling: `sequential`, every sample once and unchanged.
     """
 
@@ -104,6 +111,12 @@ def sequential(manifest: Manifest, image_format: ImageFormat, batch_size: int, w
 
     Raises:
         ValueError: a count below 1; on iterating, what `decode_image` refuses.
+
+    Example:
+        >>> from qmargin.data import read_orl
+        >>> faces, image = read_orl().subset("test"), ImageFormat(height=28, width=23, channels=1, fit="resize")
+        >>> [tuple(batch.images.shape) for batch in sequential(faces, image, batch_size=64)]
+        [(64, 1, 28, 23), (36, 1, 28, 23)]
 
     Sibling: `ImageBatches`, shuffled and augmented.
     """

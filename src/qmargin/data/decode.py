@@ -80,6 +80,12 @@ def decode_image(path: Path, height: int, width: int, channels: int, fit: Fit) -
         ValueError: the file is missing, not such an image, truncated, not 8 bits a channel, larger than 67 million
             pixels, or of another size while `fit` is "exact"; the message names file and reason.
 
+    Example:
+        >>> from qmargin.data import read_orl
+        >>> faces = read_orl()
+        >>> decode_image(faces.root / faces.paths[0], height=56, width=46, channels=1, fit="resize").shape
+        (56, 46, 1)
+
     Sibling: `normalise`, the step from here to a backbone.
     """
     if channels not in MODES or fit not in ("exact", "resize"):

@@ -25,6 +25,15 @@ def read_image_folder(root: Path, split: str) -> Manifest:
         ValueError: no such folder, no identities, a file beside the identity folders, an identity without an image,
             or something in an identity's folder that is no image by its extension (`IMAGE_EXTENSIONS`).
 
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("bo", "al"):
+        ...         (Path(folder) / name).mkdir()
+        ...         (Path(folder) / name / "1.jpg").touch()
+        ...     read_image_folder(Path(folder), split="train").paths
+        ('al/1.jpg', 'bo/1.jpg')
+
     Siblings: `read_manifest` for images that are laid out otherwise; `ImageFolders` for train and test together.
     """
     if not root.is_dir():

@@ -59,6 +59,15 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
     Raises:
         ValueError: the folder cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from qmargin.data import read_orl
+        >>> faces = read_orl()
+        >>> with TemporaryDirectory() as folder:
+        ...     write_manifest(faces, Path(folder) / "manifest.csv")
+        ...     read_manifest(Path(folder) / "manifest.csv", root=faces.root) == faces
+        True
     """
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
