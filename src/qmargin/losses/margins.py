@@ -139,7 +139,7 @@ class LogPriorMargin(Margin):
 
     @staticmethod
     def _upper() -> float:
-        return 50.0  # q = 2e-22; beyond it q^(1 - alpha) leaves the range of float32 at alpha = 2
+        return 50.0  # q = 2e-22, where q^(1 - alpha) and the loss are still far inside the range of float32
 
 
 def shifted_cosine(cosine: Tensor, m: float) -> Tensor:
