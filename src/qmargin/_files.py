@@ -27,7 +27,9 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise ValueError(_cannot_write(path, error)) from error
     try:
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # some writers make their file private
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)

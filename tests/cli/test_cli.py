@@ -11,6 +11,7 @@ from qmargin.cli.compare import loss_text
 from qmargin.losses import NormFace, QMargin, Ramp, ScheduledLoss
 from qmargin.protocols import Trials
 from qmargin.training.codec import from_json
+from qmargin.training.log import COLUMNS
 
 TINY = """
 --data.image.height 28 --data.image.width 23 --backbone.height 28 --backbone.input-width 23 --backbone.width 4
@@ -78,6 +79,11 @@ def test_the_help_of_train_shows_fields_with_units_and_defaults(capsys: pytest.C
         (["compare", "nowhere", "--baseline", "arcface"], "nowhere is not a run"),
         (["info", "nowhere"], "nowhere is not a run"),
         (["demo", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["demo", "--resamples", "3"], "--resamples must be at least 40 for a 95 % interval, got 3"),
+        (["train", "faces-orl", "--out", "x", "--device", "gpu"], "cannot compute on device 'gpu'"),
+        (["train", "faces-orl", "--out", "x", "--batch-size", "1"], "batch_size must be an integer >= 2, got 1"),
+        (["train", "faces-orl", "--out", "x", "--loss", ""], "unknown loss ''"),
+        (["train", "faces-orl", "--out", "."], "--out must be a folder of its own"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_leaves_nothing(
@@ -160,3 +166,21 @@ def test_a_loss_is_told_in_a_few_words() -> None:
     loss = ScheduledLoss(name="q", final=QMargin(1.5, 0.1, 6), alpha=Ramp(start=1.0, end=0.5))
     assert loss_text(loss) == "alpha 1.5, scale 6, ReferenceMargin(0.1), alpha from 1 over 0% to 50% of training"
     assert loss_text(ScheduledLoss(name="n", final=NormFace(32.0))) == "alpha 1, scale 32"
+
+
+def test_resuming_needs_no_flag_again_and_scores_of_an_older_step_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "run [v2]")  # brackets are no markup
+    main(["train", "faces-orl", "--out", out, *TINY.split()])
+    main(["evaluate", out, "--resamples", "50"])
+    main(["train", "faces-orl", "--out", out, "--resume"])
+    assert f"'{out}'" in capsys.readouterr().out.replace("\n", "")
+    with (tmp_path / "run [v2]" / "log.csv").open("a") as log:  # as training on would do
+        log.write(log_line_of_step_99())
+    message = refused(capsys, "compare", out, "--baseline", "qmargin", "--resamples", "50")
+    assert "are of training step 5, its log ends at step 99: finish training" in message
+
+
+def log_line_of_step_99() -> str:
+    return ",".join(["99", *["1"] * (len(COLUMNS) - 1)]) + "\n"

@@ -113,7 +113,7 @@ def test_digits_stand_under_digits(comparison: Comparison, change: Change) -> No
     comparison = change("CosFace", estimates=short)
     rows = [line for line in _shown(comparison, 100).splitlines() if "±" in line]
     found = {tuple(match.end() for match in re.finditer(r"± \d\.\d\d", line))[:3] for line in rows[:3]}
-    assert len(rows) == 4  # and the legend
+    assert len(rows) == 7  # figures, the support in a table of its own, and the legend
     assert len(found) == 1
 
 
@@ -121,7 +121,7 @@ def test_terminal_markup_and_control_characters_do_nothing(comparison: Compariso
     arcface, cosface, qmargin = comparison.systems
     odd = replace(cosface, name="[bold]x[/bold] \x1b[31mred")
     text = _shown(replace(comparison, systems=(arcface, odd, qmargin)), 100)
-    assert text.count("[bold]x[/bold]") == 1 + len(comparison.figures)
+    assert text.count("[bold]x[/bold]") == 2 + len(comparison.figures)  # two tables, and a difference for each figure
     assert "\x1b" not in text
 
 
@@ -139,3 +139,12 @@ def test_one_system_has_no_table_of_differences(comparison: Comparison) -> None:
     alone = replace(comparison, systems=comparison.systems[:1])
     assert "95 % interval |" not in comparison_markdown(alone)
     assert "Reading" not in _shown(alone, 100)
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_the_names_stay_whatever_the_number_of_figures(comparison: Comparison, kept: int) -> None:
+    """At 80 columns a full row of figures and the support once pushed the column of names to nothing."""
+    fewer = replace(comparison, figures=comparison.figures[:kept])
+    tables = _shown(fewer, 80).split("Figure ")[0]
+    assert all(tables.count(system.name) >= 1 + (kept == 3) for system in comparison.systems)
+    assert "Support (classes)" in tables

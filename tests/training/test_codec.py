@@ -81,3 +81,29 @@ def test_flatten_names_every_leaf_and_differing_finds_the_change(tiny: TrainConf
     assert flatten(tiny)["loss.final.margin"] == "ReferenceMargin"
     assert differing(tiny, tiny) == []
     assert sorted(differing(tiny, other)) == ["optimizer.momentum", "seed"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("epochs", 3.7, "expected int, got 3.7"),
+        ("epochs", True, "expected int, got True"),
+        ("optimizer", {"nesterov": "false"}, "expected bool, got 'false'"),
+        ("precision", 16, "precision"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_not_converted(
+    tiny: TrainConfig, field: str, value: object, text: str
+) -> None:
+    tree = {**json.loads(to_json(tiny)), field: value}
+    with pytest.raises(ValueError, match=text):
+        from_json(json.dumps(tree), "c.json")
+    with pytest.raises(ValueError, match=r"it holds list, not an object of fields"):
+        from_json("[]", "c.json")
+
+
+def test_numbers_that_are_equal_do_not_differ_and_harmless_settings_do_not_count(tiny: TrainConfig) -> None:
+    whole = replace(tiny, loss=replace(tiny.loss, final=replace(tiny.loss.final, scale=3)), log_every=7)
+    assert whole.loss.final.scale == tiny.loss.final.scale
+    assert differing(whole, tiny) == []
+    assert flatten(whole)["loss.final.scale"] == flatten(tiny)["loss.final.scale"] == "3"

@@ -7,7 +7,8 @@ from torch import nn
 
 from qmargin.training import TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
-from qmargin.training.guard import first_bad_gradient, first_bad_layer, naming_the_batch
+from qmargin.training.guard import NonFiniteError, first_bad_gradient, first_bad_layer, naming_the_batch
+from qmargin.training.state import TrainingState
 
 
 class Poison(nn.Module):
@@ -36,10 +37,17 @@ def test_the_first_parameter_with_a_bad_gradient_is_named() -> None:
 
 def test_the_message_names_step_batch_and_way_out() -> None:
     with (
-        pytest.raises(ValueError, match=r"before step 3, .*: broken\. The batch was a, b, c and 2 more\. Kept\. Lower"),
-        naming_the_batch(3, list("abcde"), "Kept."),
+        pytest.raises(
+            ValueError, match=r"before step 3, .* in here is untouched: broken\. The batch was a, b, c and 2 more\.$"
+        ),
+        naming_the_batch(3, list("abcde"), Path("here")),
     ):
         raise ValueError("broken")
+    with (
+        pytest.raises(ValueError, match=r"NaN\. The batch was a\. Lower optimizer.learning_rate"),
+        naming_the_batch(3, ["a"], Path("here")),
+    ):
+        raise NonFiniteError("NaN")
 
 
 def test_training_stops_before_the_step_that_would_ruin_the_weights(tiny: TrainConfig, tmp_path: Path) -> None:
@@ -48,3 +56,18 @@ def test_training_stops_before_the_step_that_would_ruin_the_weights(tiny: TrainC
     with pytest.raises(ValueError, match=r"training stopped before step 1, no weight was changed .*backbone\..*s\d+/"):
         train(wild, tmp_path / "run")
     assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")["step"] == 1
+
+
+def test_a_gradient_with_one_bad_number_is_named_by_its_own_parameter(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = TrainingState.create
+
+    def poisoned(config: TrainConfig, num_classes: int) -> TrainingState:
+        state = create(config, num_classes)
+        state.backbone.get_parameter("fc.bias").register_hook(lambda gradient: gradient * float("nan"))
+        return state
+
+    monkeypatch.setattr(TrainingState, "create", poisoned)
+    with pytest.raises(ValueError, match=r"first seen in the gradient of backbone\.fc\.bias"):
+        train(tiny, tmp_path / "run")

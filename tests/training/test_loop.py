@@ -54,6 +54,13 @@ def started(out: Path, step: int) -> Iterator["subprocess.Popen[bytes]"]:
             process.kill()
 
 
+def assert_same_bits(run: RunFolder, other: RunFolder) -> None:
+    """Weights, momentum, generators and counters of two runs are equal, bit for bit."""
+    first, second = load_checkpoint(run.checkpoint), load_checkpoint(other.checkpoint)
+    assert first.pop("manifest") == second.pop("manifest")
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
@@ -99,7 +106,7 @@ def test_a_run_killed_at_a_random_step_resumes_to_the_same_bits(
         assert process.wait() == -signal.SIGKILL
     run_to_the_end(tmp_path / "run", "--resume")
     whole, resumed = RunFolder(uninterrupted), RunFolder(tmp_path / "run")
-    torch.testing.assert_close(load_checkpoint(resumed.checkpoint), load_checkpoint(whole.checkpoint), rtol=0, atol=0)
+    assert_same_bits(resumed, whole)
     assert [row["loss"] for row in read_log(resumed.log)] == [row["loss"] for row in read_log(whole.log)]
 
 
@@ -116,12 +123,7 @@ def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_bits(
     stopped_at = load_checkpoint(RunFolder(tmp_path / "run").checkpoint)["step"]
     assert 10 <= stopped_at < STEPS
     run_to_the_end(tmp_path / "run", "--resume")
-    torch.testing.assert_close(
-        load_checkpoint(RunFolder(tmp_path / "run").checkpoint),
-        load_checkpoint(RunFolder(uninterrupted).checkpoint),
-        rtol=0,
-        atol=0,
-    )
+    assert_same_bits(RunFolder(tmp_path / "run"), RunFolder(uninterrupted))
 
 
 def test_a_second_run_in_the_same_folder_needs_resume_and_the_same_settings(tiny: TrainConfig, tmp_path: Path) -> None:
@@ -181,3 +183,29 @@ def test_the_schedules_of_the_loss_are_followed_and_logged(tiny: TrainConfig, tm
     assert [row["margin"] for row in rows] == pytest.approx([0.02 * step for step in range(10)])
     assert [row["scale"] for row in rows] == pytest.approx([8.0] * 6 + [7.2, 6.4, 5.6, 4.8])
     assert rows[0]["support_size"] == 30 > rows[-1]["support_size"]
+
+
+def test_a_start_that_fails_leaves_no_folder_and_a_folder_without_training_is_free(
+    tiny: TrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"cannot compute on device 'cuda:99'.*--device cpu works everywhere"):
+        train(replace(tiny, device="cuda:99"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    RunFolder(tmp_path / "run").open(replace(tiny, seed=9), resume=False)  # killed before its first step
+    train(tiny, tmp_path / "run")
+
+
+def test_two_processes_cannot_train_in_one_folder(tiny: TrainConfig, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.open(tiny, resume=False)
+    with run.locked(), pytest.raises(ValueError, match=r"another process is training in .*run: wait for it"):
+        train(tiny, tmp_path / "run")
+    train(tiny, tmp_path / "run")
+
+
+def test_resuming_a_finished_run_keeps_every_scalar(tiny: TrainConfig, tmp_path: Path) -> None:
+    short = replace(tiny, epochs=1)
+    for _ in range(2):
+        run = train(short, tmp_path / "run", resume=True)
+    events = EventAccumulator(str(run.tensorboard)).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5]

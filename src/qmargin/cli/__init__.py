@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say("error", "bold red", str(error))
         sys.exit(EXIT_BAD_INPUT)
     except (Interrupted, KeyboardInterrupt) as stopped:
-        _say("stopped", "bold yellow", str(stopped) or "interrupted before the first step; nothing was written")
+        _say("stopped", "bold yellow", str(stopped) or "interrupted; every file that was written is whole")
         sys.exit(EXIT_INTERRUPTED)
 
 

@@ -14,11 +14,13 @@ import tyro
 from rich.console import Console
 
 import qmargin
+from qmargin._files import make_folder
+from qmargin.cli.evaluate import check_resamples
 from qmargin.losses import NoMargin, ScheduledLoss
 from qmargin.protocols import Comparison, ScoredRun, Trials, compare
 from qmargin.report import comparison_table, write_report
 from qmargin.training import RunFolder
-from qmargin.training.codec import flatten
+from qmargin.training.codec import HARMLESS, flatten
 from qmargin.training.log import read_log
 
 
@@ -41,6 +43,8 @@ class Arguments:
 def run(words: Sequence[str]) -> None:
     """Put runs side by side: means and spread over seeds, paired intervals, and one self-contained HTML page."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin compare")
+    check_resamples(arguments.resamples)
+    make_folder(arguments.out.parent)
     comparison = build(
         arguments.runs,
         arguments.baseline,
@@ -58,7 +62,7 @@ def show(comparison: Comparison, page: Path) -> None:
     for note in comparison.notes:
         console.print(f"- {note}", style="dim", markup=False, highlight=False)
     write_report(comparison, page)
-    console.print(f"\nreport: [bold]{page}[/] (open it in a browser)", soft_wrap=True)
+    console.print(f"\nreport: {page} (open it in a browser)", soft_wrap=True, markup=False)
 
 
 def build(
@@ -88,16 +92,21 @@ def build(
 def _read(path: Path, split: str) -> ScoredRun:
     folder = RunFolder(path)
     config = folder.read_config()
-    rows = read_log(folder.log)
-    if not rows:
-        raise ValueError(f"{folder.log} has no rows yet: finish training with qmargin train ... --resume")
+    rows = read_log(folder.log) if folder.log.exists() else []
+    trials = Trials.load(folder.scores(split))
+    if not rows or rows[-1]["step"] != trials.step:
+        ends = f"ends at step {rows[-1]['step']:g}" if rows else "is empty"
+        raise ValueError(
+            f"the scores of {path} are of training step {trials.step}, its log {ends}: finish training with qmargin "
+            "train --resume, then run qmargin evaluate on it again"
+        )
     return ScoredRun(
         path=str(path),
         seed=config.seed,
         system=config.loss.name,
         setting=loss_text(config.loss),
-        settings=flatten(config),
-        trials=Trials.load(folder.scores(split)),
+        settings={name: value for name, value in flatten(config).items() if name not in HARMLESS},
+        trials=trials,
         support_steps=[row["step"] for row in rows],
         support=[row["support_size"] for row in rows],
     )

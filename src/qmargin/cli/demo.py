@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from qmargin.cli.compare import build, show
-from qmargin.cli.evaluate import evaluate
+from qmargin.cli.evaluate import check_resamples, evaluate
 from qmargin.recipes import find_recipe
 from qmargin.training import RunFolder, train
 
@@ -39,6 +39,7 @@ def run(words: Sequence[str]) -> None:
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin demo")
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {arguments.seeds}")
+    check_resamples(arguments.resamples)
     began = time.perf_counter()
     recipe = find_recipe("faces-orl")
     folders: list[RunFolder] = []

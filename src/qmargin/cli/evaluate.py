@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from qmargin.protocols import VerificationReport, all_pairs, verify
@@ -14,6 +15,7 @@ from qmargin.protocols.verification import FEW_FALSE_ACCEPTS, MIN_DCF
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder
 
+FEWEST_RESAMPLES = 40  # so that each tail of a 95 % interval holds one
 MUCH_BIAS = 0.25  # of an interval's width: how far resamples may lie from the figure before the table says so
 Split = Literal["test", "validation", "train"]
 
@@ -28,25 +30,34 @@ class Arguments:
     """Which identities: choose settings on validation, report test once."""
     resamples: int = 1000
     """Bootstrap draws over subjects, for the 95 % intervals."""
+    device: str | None = None
+    """Where to embed: cpu, cuda, ...; that of the training unless given."""
 
 
 def run(words: Sequence[str]) -> None:
     """Judge a run on held-out identities: TAR at low FAR, EER and minDCF with intervals over subjects."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin evaluate")
     folder = RunFolder(arguments.run)
-    report = evaluate(folder, arguments.split, arguments.resamples)
+    report = evaluate(folder, arguments.split, arguments.resamples, arguments.device)
     console = Console()
-    console.print(report_table(report, f"{folder.path}, split {arguments.split}"))
-    console.print(f"saved: {folder.metrics(arguments.split)}", soft_wrap=True)
+    console.print(report_table(report, escape(f"{folder.path}, split {arguments.split}")))
+    console.print(f"saved: {folder.metrics(arguments.split)}", soft_wrap=True, markup=False)
 
 
-def evaluate(folder: RunFolder, split: str, resamples: int) -> VerificationReport:
+def evaluate(folder: RunFolder, split: str, resamples: int, device: str | None = None) -> VerificationReport:
     """Embeddings, scores and figures of a run, each left in its folder."""
-    trials = all_pairs(embed_run(folder, split))
+    check_resamples(resamples)
+    trials = all_pairs(embed_run(folder, split, device))
     trials.save(folder.scores(split))
     report = verify(trials, resamples=resamples)
     report.save(folder.metrics(split))
     return report
+
+
+def check_resamples(resamples: int) -> None:
+    """Refuse too few draws before hours of work, not after."""
+    if resamples < FEWEST_RESAMPLES:
+        raise ValueError(f"--resamples must be at least {FEWEST_RESAMPLES} for a 95 % interval, got {resamples}")
 
 
 def report_table(report: VerificationReport, title: str) -> Table:

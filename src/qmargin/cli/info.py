@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import qmargin
@@ -66,5 +67,5 @@ def _run(folder: RunFolder) -> None:
 def _show(title: str, rows: dict[str, str]) -> None:
     table = Table(title=title, box=None, show_header=False, title_justify="left")
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console().print(table)

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from qmargin.recipes import RECIPES, find_recipe
-from qmargin.training import TrainConfig
+from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
 from qmargin.training.codec import flatten
 
@@ -40,7 +41,7 @@ def run(words: Sequence[str]) -> None:
     chooser.add_argument("--loss")
     chosen, rest = chooser.parse_known_args(list(words))
     recipe = find_recipe(chosen.recipe)
-    default = recipe.with_loss(chosen.loss)
+    default = _resumed(list(rest)) or recipe.with_loss(chosen.loss)
     arguments = tyro.cli(
         Arguments,
         default=Arguments(out=tyro.MISSING, config=default),
@@ -50,8 +51,21 @@ def run(words: Sequence[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     show_settings(arguments.config)
+    if arguments.out.resolve() == Path.cwd():
+        raise ValueError("--out must be a folder of its own, not the current one; for example --out runs/first")
     folder = train_run(arguments.config, arguments.out, resume=arguments.resume)
-    Console().print(f"trained: {folder.path}   next: qmargin evaluate {shlex.quote(str(folder.path))}", soft_wrap=True)
+    done = f"trained: {folder.path}   next: qmargin evaluate {shlex.quote(str(folder.path))}"
+    Console().print(done, soft_wrap=True, markup=False)
+
+
+def _resumed(words: Sequence[str]) -> TrainConfig | None:
+    """With --resume, the config of the run in --out: the flags it was started with need not be said again."""
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--out", type=Path)
+    peek.add_argument("--resume", action="store_true")
+    known, _ = peek.parse_known_args(list(words))
+    folder = RunFolder(known.out) if known.resume and known.out is not None else None
+    return folder.read_config() if folder is not None and folder.config.exists() else None
 
 
 def show_settings(config: TrainConfig) -> None:
@@ -60,7 +74,7 @@ def show_settings(config: TrainConfig) -> None:
         title=f"recipe {config.recipe}, loss {config.loss.name}", box=None, show_header=False, title_justify="left"
     )
     for name, value in flatten(config).items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 

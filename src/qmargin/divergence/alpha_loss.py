@@ -43,8 +43,9 @@ def alpha_loss(
         labels: class indices (batch,), integer, in [0, classes).
         alpha: in [1, 2].
         log_q_target: log of the factor on the target's measure (batch,); None is 0. A margin is a value below 0.
-        base: base measure of the classes (classes,), > 0, e.g. class priors; None is the unit measure q_j = 1,
-            NOT 1/classes. The target's measure is `base[y] * exp(log_q_target)`. No gradient flows into `base`.
+        base: base measure of the classes (classes,), > 0; None is the unit measure q_j = 1, NOT 1/classes, so class
+            priors enter as `classes * priors`, of mean 1. The target's measure is `base[y] * exp(log_q_target)`. No
+            gradient flows into `base`.
 
     Returns:
         Loss of each row (batch,), float32 (float64 for float64 logits), >= 0, and exactly 0 iff

@@ -42,7 +42,8 @@ class Head(nn.Module, ABC):
         embedding_dim: D, size of an embedding, >= 1.
         loss: a row of the family, e.g. `QMargin()`; assign `head.loss` to change it between steps.
         reduction: "mean" (default) or "sum" over the batch, or "none" for the loss of each row (batch,).
-        base: optional base measure of the classes (classes,), > 0, e.g. class priors; None is the unit measure.
+        base: optional base measure of the classes (classes,), > 0; None is the unit measure. For class priors pass
+            `classes * priors`, of mean 1: a measure that sums to 1 makes the supports thousands of times wider.
         device, dtype: of the prototypes; float32 unless said.
 
     The prototypes are raw (their norms are free) and start at normal(0, 0.01). Cosines and the loss are computed in
@@ -68,7 +69,7 @@ class Head(nn.Module, ABC):
             if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
         if not isinstance(loss, AlphaLoss):
-            raise ValueError(f"loss must be an AlphaLoss such as QMargin() or ArcFace(), got {loss!r}")
+            raise ValueError(f"loss must be an AlphaLoss, the result of calling QMargin() or ArcFace(), got {loss!r}")
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
         self.num_classes = num_classes

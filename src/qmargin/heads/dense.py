@@ -11,8 +11,17 @@ from qmargin.heads.contract import Head, HeadStats, unit_rows
 class DenseHead(Head):
     """Prototypes with every cosine of the batch in memory: `loss(normalize(e) @ normalize(W).T, labels)`.
 
-    Arguments, errors and precision: see `Head`. Works with torch.optim, autocast, DistributedDataParallel and
-    torch.compile (where the checks become device-side assertions).
+    Args:
+        num_classes: C, number of identities.
+        embedding_dim: D, size of an embedding.
+        loss: a row of the family, e.g. `QMargin()`; assign `head.loss` to change it between steps.
+        reduction: "mean" (default), "sum", or "none" for the loss of each row (batch,).
+        base: optional base measure (classes,), see `qmargin.heads.Head`.
+        device, dtype: of the prototypes.
+
+    Calling it: `head(embeddings, labels)` with embeddings (batch, dim) and labels (batch,) integer in [0, classes);
+    then `head.stats` holds support size, margin-free accuracy and more. Errors and precision: see `Head`. Works with
+    torch.optim, autocast, DistributedDataParallel and torch.compile (where the checks become device-side assertions).
 
     Example:
         >>> from qmargin import DenseHead, QMargin
@@ -36,7 +45,8 @@ class DenseHead(Head):
         cosines = F.linear(directions.to(dtype), prototypes.to(dtype))  # (batch, classes)
         terms = self.loss.terms(cosines, labels, self.base)
         with torch.no_grad():
-            correct = terms.target_cosine >= cosines.amax(dim=1)
+            # the own cosine alone is the largest: a tie with another class is not correct
+            correct = (cosines >= terms.target_cosine.unsqueeze(1)).sum(dim=1) == 1
             stats = HeadStats(
                 support_size=terms.support.float().mean(),
                 zero_loss=(terms.loss == 0.0).float().mean(),

@@ -34,6 +34,7 @@ class Margin:
     """A margin of strength `m`; each kind says its unit. Subclasses define `apply`."""
 
     m: float = 0.0
+    """Strength of the margin, >= 0: a difference of cosines, radians (angular kinds) or nats (log-prior)."""
 
     def __post_init__(self) -> None:
         """Refuse a strength that is negative, not finite, or beyond what the kind allows."""

@@ -19,16 +19,21 @@ class Trials:
     labels: NDArray[np.bool_]  # (trials,) True = genuine
     subjects: NDArray[np.int32]  # (trials, 2) subject on each side
     digest: str  # of labels, subjects and what was compared: equal digests may be compared pair by pair
+    step: int = 0  # training step of the scored backbone; 0 where that is not known
 
     def save(self, path: Path) -> None:
         """Write them as .npz, atomically."""
-        write_arrays(path, scores=self.scores, labels=self.labels, subjects=self.subjects, digest=np.array(self.digest))
+        known = {"digest": np.array(self.digest), "step": np.array(self.step)}
+        write_arrays(path, scores=self.scores, labels=self.labels, subjects=self.subjects, **known)
 
     @classmethod
     def load(cls, path: Path) -> "Trials":
         """Read what `save` wrote; a ValueError names a file that is missing, damaged or something else."""
-        scores, labels, subjects, digest = read_arrays(path, "scores", "labels", "subjects", "digest", what="scores")
-        return cls(scores, labels, subjects, str(digest))
+        names = ("scores", "labels", "subjects", "digest", "step")
+        scores, labels, subjects, digest, step = read_arrays(path, *names, what="scores")
+        if not len(scores) == len(labels) == len(subjects):
+            raise ValueError(f"{path}: {len(scores)} scores, {len(labels)} labels, {len(subjects)} pairs: not one each")
+        return cls(scores, labels, subjects, str(digest), int(step))
 
 
 def all_pairs(embeddings: Embeddings) -> Trials:
@@ -57,4 +62,5 @@ def all_pairs(embeddings: Embeddings) -> Trials:
         labels=subjects[:, 0] == subjects[:, 1],
         subjects=subjects,
         digest=content.hexdigest(),
+        step=embeddings.step,
     )

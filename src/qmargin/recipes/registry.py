@@ -24,7 +24,7 @@ class Recipe:
 
     def with_loss(self, name: str | None = None) -> TrainConfig:
         """The config with the named loss, or the default one."""
-        return self.config(self.losses[nearest(name or next(iter(self.losses)), self.losses, "loss")])
+        return self.config(self.losses[nearest(next(iter(self.losses)) if name is None else name, self.losses, "loss")])
 
 
 def nearest(name: str, known: Mapping[str, object], kind: str) -> str:

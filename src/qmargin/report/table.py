@@ -20,7 +20,8 @@ from qmargin.report._numbers import plain
 from qmargin.report._rows import Cell, SystemRow, difference_rows, heading, legend, others, system_rows
 from qmargin.report._verdict import verdict
 
-FIGURES_PER_TABLE = 3  # as many as 100 columns hold beside the names, their settings and the support
+FIGURES_PER_TABLE = 3  # columns, the support among them: as many as 80 columns hold beside the names and settings
+NARROWEST_NAME = 16  # characters: figures never push the names out
 WIDEST_HEADER = 17  # a longer one is folded
 SUPPORT = "Support (classes)"
 
@@ -56,9 +57,9 @@ def _figure_tables(comparison: Comparison) -> list[Table]:
     """As few tables as fit; the settings stand in the first, the support in the last."""
     rows = system_rows(comparison)
     columns = [(heading(f), [row.figures[place] for row in rows]) for place, f in enumerate(comparison.figures)]
+    columns.append((SUPPORT, [row.support for row in rows]))
     starts = range(0, len(columns), FIGURES_PER_TABLE)
     chunks = [columns[start : start + FIGURES_PER_TABLE] for start in starts]
-    chunks[-1].append((SUPPORT, [row.support for row in rows]))
     return [
         _figure_table([_name(row, with_setting=place == 0) for row in rows], chunk)
         for place, chunk in enumerate(chunks)
@@ -67,7 +68,7 @@ def _figure_tables(comparison: Comparison) -> list[Table]:
 
 def _figure_table(names: list[Text], columns: list[tuple[str, list[Cell]]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("System", overflow="fold")
+    table.add_column("System", overflow="fold", min_width=NARROWEST_NAME)
     cells = [names]
     for name, column in columns:
         header = wrap(name, WIDEST_HEADER, break_on_hyphens=False)

@@ -1,7 +1,7 @@
 """From images to embeddings: each image and its mirror, their raw embeddings added, no randomness."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from qmargin.data import ImageFormat, Manifest, normalise, sequential
 from qmargin.training import RunFolder
 from qmargin.training.checkpoint import load_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
+from qmargin.training.state import check_device, load_weights
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,18 @@ class Embeddings:
     vectors: NDArray[np.float32]  # (images, dim), raw
     identities: NDArray[np.str_]  # (images,)
     paths: NDArray[np.str_]  # (images,)
+    step: int = 0  # of the training that made the backbone; 0 where that is not known
 
     def save(self, path: Path) -> None:
         """Write them as .npz, atomically."""
-        write_arrays(path, vectors=self.vectors, identities=self.identities, paths=self.paths)
+        write_arrays(path, vectors=self.vectors, identities=self.identities, paths=self.paths, step=np.array(self.step))
 
     @classmethod
     def load(cls, path: Path) -> "Embeddings":
         """Read what `save` wrote; a ValueError names a file that is missing, damaged or something else."""
-        return cls(*read_arrays(path, "vectors", "identities", "paths", what="embeddings"))
+        names = ("vectors", "identities", "paths", "step")
+        vectors, identities, paths, step = read_arrays(path, *names, what="embeddings")
+        return cls(vectors, identities, paths, int(step))
 
 
 def embed(
@@ -61,14 +65,22 @@ def embed(
     return Embeddings(np.concatenate(parts), np.array(manifest.identities), np.array(manifest.paths))
 
 
-def embed_run(run: RunFolder, split: str) -> Embeddings:
-    """Embed a split of a run's manifest with the run's newest checkpoint, and leave the .npz in its folder."""
+def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddings:
+    """Embed a split of a run's images with the run's newest checkpoint, and leave the .npz in its folder.
+
+    Args:
+        run: folder of the run.
+        split: "train", "validation" or "test".
+        device: where to compute; that of the training unless given.
+    """
     config = run.read_config()
-    saved = load_checkpoint(run.checkpoint, config.device)
+    device = config.device if device is None else device
+    check_device(device)
+    saved = load_checkpoint(run.checkpoint)
     manifest = read_samples(config)
     check_manifest(manifest, saved, run)
-    backbone = config.backbone.build().to(config.device)
-    backbone.load_state_dict(saved["backbone"])
-    embeddings = embed(backbone, manifest.subset(split), config.data.image, device=config.device)
+    backbone = config.backbone.build().to(device)
+    load_weights(backbone, saved["backbone"])
+    embeddings = replace(embed(backbone, manifest.subset(split), config.data.image, device=device), step=saved["step"])
     embeddings.save(run.embeddings(split))
     return embeddings

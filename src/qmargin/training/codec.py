@@ -19,7 +19,10 @@ KIND = "kind"  # key that names the class where a field can hold several
 def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Path, str)
-    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    converter.register_structure_hook(Path, lambda value, _: Path(_exact(value, str)))
+    converter.register_structure_hook(float, lambda value, _: float(_exact(value, float, int)))
+    for kind in (bool, int, str):
+        converter.register_structure_hook(kind, _exact)
     for owner, name in ((TrainConfig, "backbone"), (DataConfig, "source")):
         union = next(field.type for field in fields(owner) if field.name == name)
         configure_tagged_union(union, converter, tag_name=KIND)
@@ -29,6 +32,13 @@ def _converter() -> Converter:
 
 def _tagged(union: Any, converter: Any) -> None:  # noqa: ANN401 - cattrs' own types of a union and its converter
     configure_tagged_union(union, converter, tag_name=KIND)
+
+
+def _exact(value: Any, *kinds: type) -> Any:  # noqa: ANN401 - a leaf of a JSON tree
+    """`value` if it is one of `kinds`: 3.7 is no count and "false" is no truth value."""
+    if type(value) not in kinds:
+        raise ValueError(f"expected {' or '.join(kind.__name__ for kind in kinds)}, got {value!r}")
+    return value
 
 
 def to_json(config: TrainConfig) -> str:
@@ -43,7 +53,10 @@ def from_json(text: str, origin: str) -> TrainConfig:
         ValueError: not JSON, an unknown or missing key, a value of the wrong type or outside its range.
     """
     try:
-        return _converter().structure(json.loads(text), TrainConfig)
+        tree = json.loads(text)
+        if not isinstance(tree, dict):
+            raise ValueError(f"{origin} is not a valid config: it holds {type(tree).__name__}, not an object of fields")
+        return _converter().structure(tree, TrainConfig)
     except json.JSONDecodeError as error:
         raise ValueError(f"{origin} is not JSON ({error}); it should be the config.json of a run") from error
     except BaseValidationError as error:
@@ -57,17 +70,26 @@ def _reason(error: BaseException, kind: type | None) -> str:
     return str(error) if type(error) is ValueError and str(error) else format_exception(error, kind)
 
 
-def flatten(config: object, prefix: str = "") -> dict[str, str]:
-    """Every leaf of a config by its dotted name, as text: `{"optimizer.learning_rate": "0.1", ...}`."""
+# Settings that change how fast or how closely watched a run is, not what comes out of it.
+HARMLESS = frozenset({"data.workers", "log_every", "checkpoint_every"})
+
+
+def leaves(config: object, prefix: str = "") -> dict[str, object]:
+    """Every leaf of a config by its dotted name; a nested config is named with its kind, then come its fields."""
     if not is_dataclass(config):
-        return {prefix: str(config)}
-    leaves = {prefix: type(config).__name__} if prefix else {}
+        return {prefix: config}
+    found: dict[str, object] = {prefix: type(config).__name__} if prefix else {}
     for field in fields(config):
-        leaves |= flatten(getattr(config, field.name), f"{prefix}.{field.name}" if prefix else field.name)
-    return leaves
+        found |= leaves(getattr(config, field.name), f"{prefix}.{field.name}" if prefix else field.name)
+    return found
+
+
+def flatten(config: object) -> dict[str, str]:
+    """Every leaf of a config as text: `{"optimizer.learning_rate": "0.1", ...}`."""
+    return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in leaves(config).items()}
 
 
 def differing(first: TrainConfig, second: TrainConfig) -> list[str]:
-    """Names of the leaves in which two configs differ, in order."""
-    a, b = flatten(first), flatten(second)
-    return [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    """Names of the leaves in which two configs differ, in order, harmless ones aside."""
+    a, b = leaves(first), leaves(second)
+    return [name for name in {**a, **b} if a.get(name) != b.get(name) and name not in HARMLESS]

@@ -104,8 +104,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
-        for name in ("epochs", "batch_size", "log_every", "checkpoint_every"):
+        for name in ("epochs", "log_every", "checkpoint_every"):
             _at_least(name, getattr(self, name), 1)
+        _at_least("batch_size", self.batch_size, 2)  # batch norms need two
         _at_least("seed", self.seed, 0)
         if self.threads is not None:
             _at_least("threads", self.threads, 1)

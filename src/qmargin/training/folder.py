@@ -1,5 +1,8 @@
 """The folder of a run: what lies where."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +60,18 @@ class RunFolder:
             raise ValueError(f"{self.path} is not a run: it has no config.json; give the --out folder of qmargin train")
         return from_json(self.config.read_text(encoding="utf-8"), str(self.config))
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; a ValueError where another process trains in it."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"another process is training in {self.path}: wait for it, or choose another --out"
+                ) from error
+            yield
+
     def open(self, config: TrainConfig, *, resume: bool) -> None:
         """Make the folder ready to train `config`: a new run, or with `resume` the one that is there.
 
@@ -64,7 +79,7 @@ class RunFolder:
             ValueError: a run is there and `resume` is off, or its config differs, or the folder cannot be written.
         """
         make_folder(self.path)
-        if not self.config.exists():
+        if not (self.checkpoint.exists() or self.log.exists()):  # nothing was trained here yet
             write_text(self.config, to_json(config) + "\n")
             return
         if not resume:

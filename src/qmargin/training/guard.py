@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +38,21 @@ def first_bad_gradient(modules: dict[str, nn.Module]) -> str:
     return "each gradient is finite, their norm is not"
 
 
+class NonFiniteError(ValueError):
+    """A loss, embedding or gradient is NaN or infinite."""
+
+
 @contextmanager
-def naming_the_batch(step: int, paths: list[str], kept: str) -> Iterator[None]:
-    """Add step, images and the way out to a ValueError raised inside."""
+def naming_the_batch(step: int, paths: list[str], run: Path) -> Iterator[None]:
+    """Add step and images to a ValueError raised inside, and the way out where numbers left their range."""
     try:
         yield
     except ValueError as error:
         shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        advice = ""
+        if isinstance(error, NonFiniteError):
+            advice = " Lower optimizer.learning_rate or loss.final.scale, or train with --precision float32."
         raise ValueError(
-            f"training stopped before step {step}, no weight was changed by it: {error}. The batch was {shown}. "
-            f"{kept} Lower optimizer.learning_rate or loss.final.scale, or train with --precision float32."
+            f"training stopped before step {step}, no weight was changed by it, and what is saved in {run} is "
+            f"untouched: {error}. The batch was {shown}.{advice}"
         ) from error

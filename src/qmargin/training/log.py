@@ -47,7 +47,7 @@ class TrainingLog:
         self._sums: dict[str, Tensor] = {}
         self._count = self._images = 0
         keep_rows_until(run.log, start)
-        self._writer = SummaryWriter(log_dir=str(run.tensorboard), purge_step=start)
+        self._writer = SummaryWriter(log_dir=str(run.tensorboard), purge_step=start + 1)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=16),

@@ -14,7 +14,7 @@ from qmargin.data import Batch, ImageBatches, Manifest, ShuffledBatches, normali
 from qmargin.training.checkpoint import State, load_checkpoint, save_checkpoint
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
-from qmargin.training.guard import first_bad_gradient, first_bad_layer, naming_the_batch
+from qmargin.training.guard import NonFiniteError, first_bad_gradient, first_bad_layer, naming_the_batch
 from qmargin.training.log import TrainingLog
 from qmargin.training.schedule import learning_rate
 from qmargin.training.state import TrainingState
@@ -45,38 +45,39 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
     samples = manifest.subset("train")
     order = ShuffledBatches(len(samples), config.batch_size, config.seed)
     steps = config.epochs * order.steps_per_epoch
-    run.open(config, resume=resume)
-
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    state = TrainingState.create(config, samples.num_classes)
-    if run.checkpoint.exists():
-        saved = load_checkpoint(run.checkpoint, config.device)
-        order.check_state(saved["sampler"])
-        check_manifest(manifest, saved, run)
-        state.load_state_dict(saved)
-    else:
-        write_manifest(manifest, run.manifest)
-    state.backbone.train()
+    state = TrainingState.create(config, samples.num_classes)  # before the folder: a bad device leaves nothing behind
+    run.open(config, resume=resume)
 
     def checkpoint() -> None:
-        progress = {"sampler": order.state_dict(state.step), "manifest": manifest.digest}
+        progress = {"sampler": order.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
         save_checkpoint({**state.state_dict(), **progress}, run.checkpoint)
 
-    batches = ImageBatches(samples, config.data.image, config.data.augmentation, order, config.data.workers)
-    kept = f"The newest checkpoint in {out} is untouched."
-    log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
-    with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
-        for batch in stream:
-            with naming_the_batch(state.step, [samples.paths[index] for index in batch.indices], kept):
-                numbers, settings = train_step(state, batch, config, steps)
-            state.step += 1
-            settings["epoch"] = state.step / order.steps_per_epoch
-            log.add(state.step, len(batch.labels), state.head.stats, numbers, settings)
-            if state.step % config.checkpoint_every == 0 or state.step == steps or stopping():
-                checkpoint()
-            if stopping() and state.step < steps:
-                raise Interrupted(f"stopped after step {state.step} of {steps}; continue with --resume")
+    with run.locked():
+        if run.checkpoint.exists():
+            saved = load_checkpoint(run.checkpoint, config.device)
+            order.check_state(saved["sampler"])
+            check_manifest(manifest, saved, run)
+            state.load_state_dict(saved)
+        else:
+            write_manifest(manifest, run.manifest)
+        if state.step == steps:
+            return run
+        state.backbone.train()
+        batches = ImageBatches(samples, config.data.image, config.data.augmentation, order, config.data.workers)
+        log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
+        with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
+            for batch in stream:
+                with naming_the_batch(state.step, [samples.paths[index] for index in batch.indices], out):
+                    numbers, settings = train_step(state, batch, config, steps)
+                state.step += 1
+                settings["epoch"] = state.step / order.steps_per_epoch
+                log.add(state.step, len(batch.labels), state.head.stats, numbers, settings)
+                if state.step % config.checkpoint_every == 0 or state.step == steps or stopping():
+                    checkpoint()
+                if stopping() and state.step < steps:
+                    raise Interrupted(f"stopped after step {state.step} of {steps}; continue with --resume")
     return run
 
 
@@ -98,11 +99,13 @@ def train_step(
 
     state.optimizer.zero_grad(set_to_none=True)
     value.backward()
-    norm = torch.nn.utils.clip_grad_norm_(state.backbone.parameters(), settings.clip_norm)
+    moved = [parameter for parameter in state.backbone.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
     head_norm = torch.linalg.vector_norm(state.head.weight.grad)
-    if not bool((norm + head_norm).isfinite()):
+    if not bool((norm + head_norm).isfinite()):  # before clipping, which would spread one NaN to every gradient
         where = first_bad_gradient({"backbone": state.backbone, "head": state.head})
-        raise ValueError(f"the gradient is not finite ({where})")
+        raise NonFiniteError(f"the gradient is not finite ({where})")
+    torch.nn.utils.clip_grads_with_norm_(moved, settings.clip_norm, norm)
     state.optimizer.step()
     return (
         {"loss": value, "gradient_norm": norm},
@@ -114,9 +117,9 @@ def _finite_loss(state: TrainingState, images: Tensor, embeddings: Tensor, label
     try:
         value: Tensor = state.head(embeddings, labels)
     except ValueError as error:
-        raise ValueError(f"{error} ({first_bad_layer(state.backbone, images)})") from error
+        raise NonFiniteError(f"{error} ({first_bad_layer(state.backbone, images)})") from error
     if not bool(value.isfinite()):
-        raise ValueError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, images)})")
+        raise NonFiniteError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, images)})")
     return value
 
 
@@ -143,7 +146,8 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
         yield lambda: False
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}  # as nohup does
 
     def note(number: int, _frame: FrameType | None) -> None:
         arrived.append(number)
