@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -50,10 +50,11 @@ def run(words: Sequence[str]) -> None:
         description=f"{recipe.summary}\n\nShown are the settings with --loss {default.loss.name}.",
         config=(tyro.conf.AvoidSubcommands,),
     )
-    show_settings(arguments.config)
+    config = _with_absolute_paths(arguments.config)
+    show_settings(config)
     if arguments.out.resolve() == Path.cwd():
         raise ValueError("--out must be a folder of its own, not the current one; for example --out runs/first")
-    folder = train_run(arguments.config, arguments.out, resume=arguments.resume)
+    folder = train_run(config, arguments.out, resume=arguments.resume)
     done = f"trained: {folder.path}   next: qmargin evaluate {shlex.quote(str(folder.path))}"
     Console().print(done, soft_wrap=True, markup=False)
 
@@ -66,6 +67,14 @@ def _resumed(words: Sequence[str]) -> TrainConfig | None:
     known, _ = peek.parse_known_args(list(words))
     folder = RunFolder(known.out) if known.resume and known.out is not None else None
     return folder.read_config() if folder is not None and folder.config.exists() else None
+
+
+def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Paths of the data from the root on, so that the run can be evaluated from any folder."""
+    source = config.data.source
+    paths = {field.name: getattr(source, field.name) for field in fields(source)}
+    absolute = {name: Path.cwd() / path for name, path in paths.items() if isinstance(path, Path)}
+    return replace(config, data=replace(config.data, source=replace(source, **absolute)))  # type: ignore[arg-type] # fields of that source
 
 
 def show_settings(config: TrainConfig) -> None:
