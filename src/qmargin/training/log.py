@@ -96,6 +96,7 @@ class TrainingLog:
         }
         for name in COLUMNS[2:]:
             self._writer.add_scalar(name, row[name], step)
+        self._writer.flush()  # a killed run keeps its curves
         append_row(self.run.log, {name: row[name] for name in COLUMNS})
         numbers = f"loss {row['loss']:.3f} support {row['support_size']:.1f} {row['images_per_second']:.0f}/s"
         self._progress.update(self._task, numbers=numbers)
