@@ -25,7 +25,9 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
 
 
 def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | None = None) -> RunFolder:
-    """Train one run into the folder `out`; a killed or interrupted run continues with `resume` to the same weights.
+    """Train one run into the folder `out`; a killed run continues with `resume` to the same weights.
+
+    On the CPU, with the same number of threads, "the same" is bit for bit.
 
     Args:
         config: the whole setting.
@@ -93,9 +95,9 @@ def train_step(
 
     images = normalise(batch.images.to(config.device, non_blocking=True))  # (batch, channels, height, width)
     labels = batch.labels.to(config.device, non_blocking=True)  # (batch,)
-    with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with _precision(config):
         embeddings = state.backbone(images)  # (batch, dim)
-    value = _finite_loss(state, images, embeddings, labels)
+    value = _finite_loss(state, config, images, embeddings, labels)
 
     state.optimizer.zero_grad(set_to_none=True)
     value.backward()
@@ -113,13 +115,22 @@ def train_step(
     )
 
 
-def _finite_loss(state: TrainingState, images: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+def _precision(config: TrainConfig) -> torch.autocast:
+    """The precision of the backbone."""
+    return torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def _finite_loss(
+    state: TrainingState, config: TrainConfig, images: Tensor, embeddings: Tensor, labels: Tensor
+) -> Tensor:
     try:
         value: Tensor = state.head(embeddings, labels)
     except ValueError as error:
-        raise NonFiniteError(f"{error} ({first_bad_layer(state.backbone, images)})") from error
+        with _precision(config):
+            raise NonFiniteError(f"{error} ({first_bad_layer(state.backbone, images)})") from error
     if not bool(value.isfinite()):
-        raise NonFiniteError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, images)})")
+        with _precision(config):
+            raise NonFiniteError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, images)})")
     return value
 
 
