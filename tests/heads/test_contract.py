@@ -211,7 +211,10 @@ def test_statistics_need_a_first_call_and_belong_to_the_last(head_type: type[Hea
         ({"num_classes": 2.0}, r"num_classes must be an integer >= 1, got 2\.0"),
         ({"num_classes": True}, "num_classes must be an integer >= 1, got True"),
         ({"embedding_dim": -1}, "embedding_dim must be an integer >= 1, got -1"),
-        ({"loss": "arcface"}, r"loss must be an AlphaLoss such as QMargin\(\) or ArcFace\(\), got 'arcface'"),
+        (
+            {"loss": "arcface"},
+            r"loss must be an AlphaLoss, the result of calling QMargin\(\) or ArcFace\(\), got 'arcface'",
+        ),
         ({"loss": QMargin}, "loss must be an AlphaLoss"),
         ({"reduction": "average"}, "reduction must be 'mean', 'sum' or 'none', got 'average'"),
         ({"base": torch.ones(3)}, rf"base must have shape \({CLASSES},\), one measure for each class, got \(3,\)"),

@@ -38,12 +38,22 @@ def run_to_the_end(out: Path, *more: str) -> None:
     subprocess.run(command(out, *more), check=True, capture_output=True, timeout=120)
 
 
+def heed_interrupts() -> None:
+    """A shell starts its background jobs deaf to Ctrl-C, and the tests may be one; the run must not inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(out: Path, step: int) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a run, wait until its log shows `step`, and never leave it running."""
     log = RunFolder(out).log
     deadline = time.monotonic() + 100
-    with subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command(out),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 - no thread here
+    ) as process:
         try:
             while not log.exists() or not (rows := read_log(log)) or rows[-1]["step"] < step:
                 assert time.monotonic() < deadline, f"step {step} was not reached in time"

@@ -19,7 +19,7 @@ def pair_cosines(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         ValueError: an embedding is zero or not finite; fewer than two items.
 
     Example:
-        >>> pair_cosines(np.array([[1, 0], [0, 2], [3, 3]], dtype=np.float32)).round(4).tolist()
+        >>> pair_cosines(np.array([[1, 0], [0, 2], [3, 3]], dtype=np.float32)).astype(float).round(4).tolist()
         [0.0, 0.7071, 0.7071]
     """
     items = len(embeddings)
