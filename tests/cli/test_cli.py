@@ -1,6 +1,7 @@
 """Every command as a user meets it: what it prints, what it leaves, and how it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from qmargin.cli import COMMANDS, main
 from qmargin.cli.compare import loss_text
 from qmargin.losses import NormFace, QMargin, Ramp, ScheduledLoss
 from qmargin.protocols import Trials
+from qmargin.recipes import find_recipe
 from qmargin.training.codec import from_json
 from qmargin.training.log import COLUMNS
 
@@ -184,3 +186,20 @@ def test_resuming_needs_no_flag_again_and_scores_of_an_older_step_are_refused(
 
 def log_line_of_step_99() -> str:
     return ",".join(["99", *["1"] * (len(COLUMNS) - 1)]) + "\n"
+
+
+def test_the_demo_trains_compares_and_goes_on_where_it_stopped(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a recipe of one epoch: three losses under two seeds, a table, a page; a second call trains nothing again."""
+    recipe = find_recipe("faces-orl")
+    quick = replace(recipe, config=lambda loss: replace(recipe.config(loss), epochs=1))
+    monkeypatch.setattr("qmargin.cli.demo.find_recipe", lambda _name: quick)
+    words = ["demo", "--out", str(tmp_path / "demo"), "--seeds", "2", "--resamples", "50"]
+    printed = text(capsys, *words)
+    assert all(loss in printed for loss in ("qmargin", "arcface", "cosface", "illustration"))
+    assert (tmp_path / "demo" / "report.html").is_file()
+    weights = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.safetensors")}
+    assert len(weights) == 6
+    text(capsys, *words)
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights
