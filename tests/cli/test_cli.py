@@ -178,6 +178,8 @@ def test_resuming_needs_no_flag_again_and_scores_of_an_older_step_are_refused(
     main(["evaluate", out, "--resamples", "50"])
     main(["train", "faces-orl", "--out", out, "--resume"])
     assert f"'{out}'" in capsys.readouterr().out.replace("\n", "")
+    message = refused(capsys, "train", "faces-orl", "--loss", "arcface", "--out", out, "--resume")
+    assert "holds a run of recipe faces-orl with loss qmargin, asked was faces-orl with arcface" in message
     with (tmp_path / "run [v2]" / "log.csv").open("a") as log:  # as training on would do
         log.write(log_line_of_step_99())
     message = refused(capsys, "compare", out, "--baseline", "qmargin", "--resamples", "50")

@@ -41,7 +41,15 @@ def run(words: Sequence[str]) -> None:
     chooser.add_argument("--loss")
     chosen, rest = chooser.parse_known_args(list(words))
     recipe = find_recipe(chosen.recipe)
-    default = _resumed(list(rest)) or recipe.with_loss(chosen.loss)
+    default = recipe.with_loss(chosen.loss)
+    stored = _resumed(list(rest))
+    if stored is not None:
+        if stored.recipe != recipe.name or chosen.loss not in (None, stored.loss.name):
+            raise ValueError(
+                f"--out holds a run of recipe {stored.recipe} with loss {stored.loss.name}, asked was {recipe.name} with "
+                f"{default.loss.name}: resume it as it is, or train into another --out"
+            )
+        default = stored
     arguments = tyro.cli(
         Arguments,
         default=Arguments(out=tyro.MISSING, config=default),
