@@ -46,8 +46,8 @@ def run(words: Sequence[str]) -> None:
     if stored is not None:
         if stored.recipe != recipe.name or chosen.loss not in (None, stored.loss.name):
             raise ValueError(
-                f"--out holds a run of recipe {stored.recipe} with loss {stored.loss.name}, asked was {recipe.name} with "
-                f"{default.loss.name}: resume it as it is, or train into another --out"
+                f"--out holds a run of recipe {stored.recipe} with loss {stored.loss.name}, asked was {recipe.name} "
+                f"with {default.loss.name}: resume it as it is, or train into another --out"
             )
         default = stored
     arguments = tyro.cli(
