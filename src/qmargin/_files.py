@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         temporary.touch()
     except OSError as error:
-        raise ValueError(_cannot_write(path, error)) from error
+        raise ValueError(cannot_write(path, error)) from error
     try:
         mode = temporary.stat().st_mode
         yield temporary
@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise ValueError(_cannot_write(path, error)) from error
+        raise ValueError(cannot_write(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -72,11 +72,12 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(_cannot_write(path, error)) from error
+        raise ValueError(cannot_write(path, error)) from error
     return path
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
+def cannot_write(path: Path, error: OSError) -> str:
+    """What to tell a user whose file or folder cannot be written."""
     reason = error.strerror or str(error)
     return f"cannot write {path}: {reason}; nothing was lost, give a folder with room that you may write to"
 

@@ -203,13 +203,18 @@ def test_a_start_that_fails_leaves_no_folder_and_a_folder_without_training_is_fr
     with pytest.raises(ValueError, match=r"cannot compute on device 'cuda:99'.*--device cpu works everywhere"):
         train(replace(tiny, device="cuda:99"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    RunFolder(tmp_path / "run").open(replace(tiny, seed=9), resume=False)  # killed before its first step
+    run = RunFolder(tmp_path / "run")
+    with run.locked():
+        run.open(replace(tiny, seed=9), resume=False)  # killed before its first step
     train(tiny, tmp_path / "run")
 
 
 def test_two_processes_cannot_train_in_one_folder(tiny: TrainConfig, tmp_path: Path) -> None:
+    """The second changes nothing, not even while the first has neither logged nor saved a step."""
     run = RunFolder(tmp_path / "run")
-    run.open(tiny, resume=False)
-    with run.locked(), pytest.raises(ValueError, match=r"another process is training in .*run: wait for it"):
-        train(tiny, tmp_path / "run")
+    with run.locked():
+        run.open(tiny, resume=False)
+        with pytest.raises(ValueError, match=r"another process is training in .*run: wait for it"):
+            train(replace(tiny, seed=5), tmp_path / "run")
+        assert run.read_config() == tiny
     train(tiny, tmp_path / "run")

@@ -10,11 +10,9 @@ Conventions:
     statistic is averaged over the runs, on the same draws; the interval is about subjects, not about seeds.
     Figures never refuse a resample for having too few impostors; on the trials as given they do.
 
-How far to trust them (simulated, nominal 90 %, 40 to 100 subjects): while the figures were far from 0 and 1, EER and
-TAR at 1e-2 of one run were covered in 85 to 96 % of lists, and paired differences of all figures in 92 to 98 %. An EER
-below 1 % was covered in 60 to 80 %, and with 20 subjects single figures are covered less. minDCF, a least value over
-thresholds, reads too low where few false accepts decide it: minDCF(0.01) on 3000 impostors was covered in 50 to 75 %,
-averaged over five runs in 10 to 60 %. `Interval.bias` shows this.
+How far to trust them: paired differences most. The interval of a single figure is too narrow where the figure is close
+to 0 or 1, with few subjects, and for a cost such as minDCF: a least value over thresholds reads too low where few false
+accepts decide it, and `Interval.bias` shows that. `benchmarks/bootstrap_coverage.py` counts how often they hold.
 """
 
 from collections.abc import Mapping

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmargin._files import make_folder, write_text
+from qmargin._files import cannot_write, make_folder, write_text
 from qmargin.training.codec import differing, from_json, to_json
 from qmargin.training.config import TrainConfig
 
@@ -62,8 +62,13 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; a ValueError where another process trains in it."""
-        with (self.path / ".lock").open("w") as file:
+        """Hold the folder, made where missing, for this process; a ValueError where another one trains in it."""
+        make_folder(self.path)
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise ValueError(cannot_write(self.path, error)) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -73,12 +78,11 @@ class RunFolder:
             yield
 
     def open(self, config: TrainConfig, *, resume: bool) -> None:
-        """Make the folder ready to train `config`: a new run, or with `resume` the one that is there.
+        """Make the folder, held by `locked`, ready to train `config`: a new run, or with `resume` the one there.
 
         Raises:
             ValueError: a run is there and `resume` is off, or its config differs, or the folder cannot be written.
         """
-        make_folder(self.path)
         if not (self.checkpoint.exists() or self.log.exists()):  # nothing was trained here yet
             write_text(self.config, to_json(config) + "\n")
             return

@@ -50,13 +50,13 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     state = TrainingState.create(config, samples.num_classes)  # before the folder: a bad device leaves nothing behind
-    run.open(config, resume=resume)
 
     def checkpoint() -> None:
         progress = {"sampler": order.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
         save_checkpoint({**state.state_dict(), **progress}, run.checkpoint)
 
     with run.locked():
+        run.open(config, resume=resume)
         if run.checkpoint.exists():
             saved = load_checkpoint(run.checkpoint, config.device)
             order.check_state(saved["sampler"])
