@@ -43,8 +43,8 @@ def alpha_loss(
         labels: class indices (batch,), integer, in [0, classes).
         alpha: in [1, 2].
         log_q_target: log of the factor on the target's measure (batch,); None is 0. A margin is a value below 0.
-        base: base measure of the classes (classes,), > 0; None is the unit measure q_j = 1, NOT 1/classes, so class
-            priors enter as `classes * priors`, of mean 1. The target's measure is `base[y] * exp(log_q_target)`. No
+        base: base measure of the classes (classes,), or of each row (batch, classes), > 0; None is the unit measure
+            q_j = 1, NOT 1/classes, so class priors enter as `classes * priors`, of mean 1. The target's measure is `base[y] * exp(log_q_target)`. No
             gradient flows into `base`.
 
     Returns:
@@ -87,7 +87,7 @@ def alpha_loss_terms(
             log_q_target = theta.new_zeros(rows)
         elif log_q_target.shape != (rows,):
             raise ValueError(f"log_q_target must have shape ({rows},), got {tuple(log_q_target.shape)}")
-        log_base = None if base is None else check_base(base, classes).to(theta.dtype).log()
+        log_base = None if base is None else check_base(base, classes, rows).to(theta.dtype).log()
         terms = _AlphaLoss.apply(theta, labels.long(), log_q_target.to(theta.dtype), log_base, alpha)  # type: ignore[no-untyped-call] # torch's own
         return LossTerms(*terms)
 
@@ -117,14 +117,12 @@ class _AlphaLoss(torch.autograd.Function):
         others = gradient.sum(dim=-1)  # 1 - p_y, with its digits where p_y is close to 1
         scale = ((alpha - 1.0) * peak).exp()
         rest = scale * (gradient * ratio).sum(dim=-1)
-        loss = (_own_term(others, own, log_q_own, peak, alpha) + rest) / alpha
+        loss = (label_term(others, own, log_q_own, peak, alpha) + rest) / alpha
         check_rows(
             loss.isfinite(), "the loss must be finite; is the label masked by -inf, or its q^(1-alpha) too large?"
         )
         gradient.scatter_(-1, at_label, -others.unsqueeze(-1))  # p_y - 1 without its cancellation; rows sum to zero
-        # dL/d log q_y = q_y^(1-alpha) (p_y^alpha - 1) / alpha
-        lead = ((1.0 - alpha) * log_q_own).exp() * torch.expm1(alpha * torch.log1p(-others.clamp_max(1.0))) / alpha
-        ctx.save_for_backward(gradient, lead)
+        ctx.save_for_backward(gradient, label_gradient(others, log_q_own, alpha))
         p_target = torch.where(others < 0.5, 1.0 - others, p_own)
         ctx.mark_non_differentiable(p_target, support)
         return loss, p_target, support
@@ -141,7 +139,7 @@ class _AlphaLoss(torch.autograd.Function):
         return gradient * grad.unsqueeze(-1), None, lead * grad, None, None
 
 
-def _own_term(others: Tensor, own: Tensor, log_q: Tensor, peak: Tensor, alpha: float) -> Tensor:
+def label_term(others: Tensor, own: Tensor, log_q: Tensor, peak: Tensor, alpha: float) -> Tensor:
     """`[q_y^(1-alpha) - e_y (1 + (alpha-1)(1 - p_y))] / (alpha - 1)` >= 0 of the label's class; all (batch,).
 
     Args:
@@ -157,3 +155,8 @@ def _own_term(others: Tensor, own: Tensor, log_q: Tensor, peak: Tensor, alpha: f
     log_near = torch.log1p(-others) + log_deformed_exp(others, alpha)
     near = -((1.0 - alpha) * log_q).exp() * separation(-log_near, alpha)
     return torch.where(others < 0.5, near.clamp_min(0.0), far)
+
+
+def label_gradient(others: Tensor, log_q: Tensor, alpha: float) -> Tensor:
+    """`dL/d log q_y = q_y^(1-alpha) (p_y^alpha - 1) / alpha`, with `others` 1 - p_y and `log_q` log q_y; all (batch,)."""
+    return ((1.0 - alpha) * log_q).exp() * torch.expm1(alpha * torch.log1p(-others.clamp_max(1.0))) / alpha

@@ -50,11 +50,15 @@ def check_labels(labels: Tensor, rows: int, classes: int) -> None:
     )
 
 
-def check_base(base: Tensor, classes: int) -> Tensor:
-    """Return `base`, a constant measure (classes,) that is finite and > 0."""
-    if base.shape != (classes,):
+def check_base(base: Tensor, classes: int, rows: int | None = None) -> Tensor:
+    """Return `base`, a constant measure (classes,), or with `rows` also (rows, classes), that is finite and > 0."""
+    if base.shape not in ((classes,), (rows, classes)):
         raise ValueError(f"base must have shape ({classes},), one measure for each class, got {tuple(base.shape)}")
     if base.requires_grad:
         raise ValueError("base is a constant of the loss and receives no gradient: pass base.detach()")
-    check_rows((base > 0) & base.isfinite(), "the base measure must be finite and > 0; give unseen classes a small one")
+    good = (base > 0) & base.isfinite()
+    check_rows(
+        good if base.ndim == 1 else good.all(dim=1),
+        "the base measure must be finite and > 0; give unseen classes a small one",
+    )
     return base

@@ -1,10 +1,11 @@
 """Heads own the class weights (prototypes) and apply a loss to the cosines with them.
 
-One contract, `qmargin.heads.contract.Head`; `DenseHead` is its specification.
+One contract, `qmargin.heads.contract.Head`; `DenseHead` is its specification, `StreamingHead` is for many classes.
 """
 
 from qmargin.heads.contract import Head as Head
 from qmargin.heads.contract import HeadStats as HeadStats
 from qmargin.heads.dense import DenseHead as DenseHead
+from qmargin.heads.streaming import StreamingHead as StreamingHead
 
-__all__ = ["DenseHead", "Head", "HeadStats"]
+__all__ = ["DenseHead", "Head", "HeadStats", "StreamingHead"]

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,18 @@ from qmargin.losses import AlphaLoss
 PROTOTYPE_STD = 0.01  # normal(0, 0.01), as the field initialises its class weights
 
 Reduction = Literal["mean", "sum", "none"]
+
+
+class RowTerms(NamedTuple):
+    """What a head knows of each row of a batch; all (batch,)."""
+
+    loss: Tensor  # differentiable
+    p_target: Tensor
+    support: Tensor  # int64, classes with p > 0
+    target_cosine: Tensor  # before the margin
+    correct: Tensor  # bool: the own cosine alone is the largest
+    candidates: Tensor  # int64, classes the row was solved on
+    fallback: Tensor  # bool: the row left the fast path
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,21 @@ class HeadStats:
     accuracy: Tensor  # share of rows whose own prototype has the largest cosine (top-1, margin-free)
     candidates: Tensor  # mean number of classes a row was solved on
     fallback_rows: Tensor  # rows that left the fast path
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, terms: RowTerms) -> "HeadStats":
+        """Means over the batch."""
+        return cls(
+            support_size=terms.support.float().mean(),
+            zero_loss=(terms.loss == 0.0).float().mean(),
+            p_target=terms.p_target.float().mean(),
+            target_dropped=(terms.p_target == 0.0).float().mean(),
+            target_cosine=terms.target_cosine.float().mean(),
+            accuracy=terms.correct.float().mean(),
+            candidates=terms.candidates.float().mean(),
+            fallback_rows=terms.fallback.float().sum(),
+        )
 
     def as_floats(self) -> dict[str, float]:
         """All of them as Python floats, in one transfer from the device."""
@@ -118,14 +145,15 @@ class Head(nn.Module, ABC):
             raise ValueError(f"embeddings must be floating point, got {embeddings.dtype}; call .float() on them")
         check_labels(labels, len(embeddings), self.num_classes)
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
-            losses, self._stats = self._evaluate(to_compute_dtype(embeddings), labels.long())
+            terms = self._evaluate(to_compute_dtype(embeddings), labels.long())
+        self._stats = HeadStats.of(terms)
         if self.reduction == "none":
-            return losses
-        return losses.mean() if self.reduction == "mean" else losses.sum()
+            return terms.loss
+        return terms.loss.mean() if self.reduction == "mean" else terms.loss.sum()
 
     @abstractmethod
-    def _evaluate(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, HeadStats]:
-        """Losses (batch,) and statistics of checked embeddings (batch, dim) and labels (batch,)."""
+    def _evaluate(self, embeddings: Tensor, labels: Tensor) -> RowTerms:
+        """Terms of checked embeddings (batch, dim) and labels (batch,)."""
 
     def extra_repr(self) -> str:
         """Sizes, loss and reduction, for print(head)."""

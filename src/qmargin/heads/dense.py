@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name the field uses
 
 from qmargin.divergence.inputs import to_compute_dtype
-from qmargin.heads.contract import Head, HeadStats, unit_rows
+from qmargin.heads.contract import Head, RowTerms, unit_rows
 
 
 class DenseHead(Head):
@@ -35,7 +35,7 @@ class DenseHead(Head):
     Reference: Deng et al., 2019 (the head of ArcFace); Koutsianos et al., arXiv 2606.31664 (the sparse losses).
     """
 
-    def _evaluate(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, HeadStats]:
+    def _evaluate(self, embeddings: Tensor, labels: Tensor) -> RowTerms:
         directions = unit_rows(embeddings, "an embedding must be finite and not zero; look for NaN or a dead backbone")
         prototypes = unit_rows(
             to_compute_dtype(self.weight),
@@ -47,14 +47,5 @@ class DenseHead(Head):
         with torch.no_grad():
             # the own cosine alone is the largest: a tie with another class is not correct
             correct = (cosines >= terms.target_cosine.unsqueeze(1)).sum(dim=1) == 1
-            stats = HeadStats(
-                support_size=terms.support.float().mean(),
-                zero_loss=(terms.loss == 0.0).float().mean(),
-                p_target=terms.p_target.float().mean(),
-                target_dropped=(terms.p_target == 0.0).float().mean(),
-                target_cosine=terms.target_cosine.float().mean(),
-                accuracy=correct.float().mean(),
-                candidates=torch.full((), float(self.num_classes), device=cosines.device),
-                fallback_rows=torch.zeros((), device=cosines.device),
-            )
-        return terms.loss, stats
+            candidates = torch.full_like(labels, self.num_classes)
+        return RowTerms(*terms, correct, candidates, torch.zeros_like(correct))

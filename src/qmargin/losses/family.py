@@ -34,8 +34,8 @@ class AlphaLoss:
         margin: one of `qmargin.losses.margins`.
 
     Calling it: `loss(cosines, labels, base=None) -> (batch,)` with cosines (batch, classes), labels (batch,) integer
-    in [0, classes) and an optional base measure (classes,). Half precision is computed in float32. Errors are those of
-    `qmargin.alpha_loss`.
+    in [0, classes) and an optional base measure (classes,) or (batch, classes). Half precision is computed in
+    float32. Errors are those of `qmargin.alpha_loss`.
 
     Example:
         >>> from qmargin.losses import ReferenceMargin

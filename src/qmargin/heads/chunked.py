@@ -1,0 +1,179 @@
+"""Rows that need every class: streamed chunk by chunk in the forward pass, and once more in the backward pass.
+
+This is how alpha = 1 works, where nothing can be screened away, and how a row works whose support is a large share of
+the classes. Never a (batch, classes) matrix: the forward pass keeps the threshold of each row, the backward pass
+computes each chunk of posteriors p from it again:
+
+    G = s p grad                                     (chunk, rows); dL/dcos at the labels, through the margin
+    dE = sum over the chunks of (G / |w|)^T W[chunk]
+    dW[chunk] = (G E - <G E, u> u) / |w|
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.profiler import record_function
+
+from qmargin.divergence.alpha_loss import label_gradient, label_term
+from qmargin.divergence.deformed import deformed_exp
+from qmargin.heads.chunks import Chunk
+from qmargin.heads.contract import RowTerms
+from qmargin.heads.gathered import Pairs, pair_products
+from qmargin.heads.passes import Problem, Solved, cosines_by_chunk, find_thresholds, log_sum_exp
+from qmargin.heads.shadow import Shadow
+from qmargin.losses import AlphaLoss
+
+
+class Columns(NamedTuple):
+    """What a streamed row meets besides its own direction."""
+
+    shadow: Shadow  # fresh shadow of the weight
+    chunks: list[Chunk]  # with the labels of these rows
+    log_base: Tensor | None  # (classes,)
+
+
+def chunked_terms(loss: AlphaLoss, directions: Tensor, weight: Tensor, labels: Tensor, columns: Columns) -> RowTerms:
+    """Loss of each row over all classes, in O(chunk rows) memory.
+
+    Args:
+        loss: any member of the family.
+        directions: unit rows (rows, dim).
+        weight: raw prototypes (classes, dim).
+        labels: (rows,).
+        columns: the classes.
+
+    The gradient of `weight` is dense at alpha = 1 and sparse, the classes with p > 0, above. Sibling: `table_terms`, for
+    rows with few candidates.
+    """
+    value, p_target, support, target_cosine, largest = _Chunked.apply(directions, weight, labels, loss, columns)
+    every, wide = torch.full_like(labels, len(weight)), torch.full_like(labels, loss.alpha > 1.0, dtype=torch.bool)
+    return RowTerms(value, p_target, support, target_cosine, target_cosine > largest, every, wide)
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's own context
+        directions: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        loss: AlphaLoss,
+        columns: Columns,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        rows = torch.arange(len(labels), device=labels.device)
+        plain = pair_products(directions, weight, Pairs(rows, labels, rows)) * columns.shadow.inverse_norm[labels]
+        with torch.enable_grad():  # the margin's own derivative, taken in the backward pass
+            leaf = plain.detach().requires_grad_()
+            target = loss.margin.apply(leaf, loss.scale, loss.alpha)
+            theta = loss.scale * target.cosine
+            log_q = torch.zeros_like(leaf) if target.log_q is None else target.log_q
+        if columns.log_base is not None:
+            log_q = log_q + columns.log_base[labels]
+        problem = Problem(
+            directions, weight, columns.shadow, columns.chunks, theta.detach(), log_q.detach(), columns.log_base,
+            loss.scale, loss.alpha,
+        )  # fmt: skip
+        with record_function("qmargin::solve"):
+            solved = log_sum_exp(problem) if loss.alpha == 1.0 else find_thresholds(problem)
+        gap = problem.theta_target - solved.reference - solved.step
+        zeros = torch.zeros_like(gap)  # the threshold stands for the row's maximum, where log P is 0
+        own = label_term(solved.others, gap, problem.log_q_target, zeros, loss.alpha)
+        p_label = problem.log_q_target.exp() * deformed_exp(gap, loss.alpha)
+        p_target = torch.where(solved.others < 0.5, 1.0 - solved.others, p_label)
+        ctx.save_for_backward(directions, weight)
+        ctx.problem, ctx.solved, ctx.plain = problem._replace(directions=None, weight=None), solved, plain
+        ctx.graph = leaf, theta, log_q
+        ctx.mark_non_differentiable(p_target, solved.support, plain, solved.largest)
+        return (own + solved.rest) / loss.alpha, p_target, solved.support, plain, solved.largest
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        grad: Tensor,
+        *_: Tensor,
+    ) -> tuple[Tensor, Tensor, None, None, None]:
+        directions, weight = ctx.saved_tensors
+        problem: Problem = ctx.problem._replace(directions=directions, weight=weight)
+        with record_function("qmargin::backward"):
+            at_label = _label_cosine_gradient(problem, ctx.solved, ctx.graph, grad)
+            prototypes = _Prototypes(weight, dense=problem.alpha == 1.0)
+            grad_directions = torch.zeros_like(directions)
+            for chunk, gradient, cosines in _cosine_gradients(problem, ctx.solved, ctx.plain, grad, at_label):
+                inverse_norm = problem.shadow.inverse_norm[chunk.first : chunk.last].unsqueeze(1)
+                prototypes.add(chunk, gradient, cosines, directions, inverse_norm)
+                grad_directions.addmm_(gradient.mul_(inverse_norm).T, weight[chunk.first : chunk.last])
+            return grad_directions, prototypes.result(), None, None, None
+
+
+def _label_cosine_gradient(
+    problem: Problem, solved: Solved, graph: tuple[Tensor, Tensor, Tensor], grad: Tensor
+) -> Tensor:
+    """Gradient in the plain cosine of the label (rows,): through its logit and its measure, as the margin says."""
+    leaf, theta, log_q = graph
+    flows = [(theta, -solved.others * grad)]
+    if log_q.requires_grad:
+        flows.append((log_q, label_gradient(solved.others, problem.log_q_target, problem.alpha) * grad))
+    outputs, incoming = zip(*flows, strict=True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(outputs, leaf, incoming, retain_graph=True)
+    return gradient
+
+
+def _cosine_gradients(
+    problem: Problem, solved: Solved, plain: Tensor, grad: Tensor, at_label: Tensor
+) -> Iterator[tuple[Chunk, Tensor, Tensor]]:
+    """Of each chunk: the gradient in its cosines G (chunk, rows) and the cosines (chunk, rows)."""
+    weights = problem.scale * grad  # (rows,)
+    for chunk, cosines in cosines_by_chunk(problem):
+        gap = (problem.scale * cosines).sub_(solved.reference).sub_(solved.step)
+        gradient = deformed_exp(gap, problem.alpha).mul_(weights)
+        if problem.log_base is not None:
+            gradient.mul_(problem.log_base[chunk.first : chunk.last].exp().unsqueeze(1))
+        if chunk.own is not None:
+            gradient[chunk.own] = at_label[chunk.own[1]]
+            cosines[chunk.own] = plain[chunk.own[1]]
+        yield chunk, gradient, cosines
+
+
+class _Prototypes:
+    """Gradient of the raw prototypes, chunk by chunk: dense at alpha = 1, the touched classes alone above."""
+
+    def __init__(self, weight: Tensor, *, dense: bool) -> None:
+        self.weight = weight
+        self.gradient = torch.empty_like(weight) if dense else None
+        self.touched: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def add(self, chunk: Chunk, gradient: Tensor, cosines: Tensor, directions: Tensor, inverse_norm: Tensor) -> None:
+        """Classes of one chunk; `inverse_norm` (chunk, 1)."""
+        rows, out = self.weight[chunk.first : chunk.last], None
+        if self.gradient is None:
+            touched = gradient.any(dim=1).nonzero().squeeze(1)
+            self.touched.append(touched + chunk.first)
+            rows, gradient, cosines, inverse_norm = (x[touched] for x in (rows, gradient, cosines, inverse_norm))
+        else:
+            out = self.gradient[chunk.first : chunk.last]
+        sums = torch.mm(gradient, directions, out=out)
+        along = (gradient * cosines).sum(dim=1, keepdim=True)
+        sums.addcmul_(rows, along * inverse_norm, value=-1.0).mul_(inverse_norm)
+        if out is None:
+            self.values.append(sums)
+
+    def result(self) -> Tensor:
+        """(classes, dim), dense or sparse."""
+        if self.gradient is not None:
+            return self.gradient
+        touched = torch.cat(self.touched)
+        values = self.weight.new_empty(len(touched), self.weight.shape[1])
+        end = len(touched)
+        while self.values:  # from the last, so that each piece is freed as soon as it is copied
+            piece = self.values.pop()
+            values[end - len(piece) : end] = piece
+            end -= len(piece)
+        return torch.sparse_coo_tensor(
+            touched.unsqueeze(0), values, self.weight.shape, is_coalesced=True, check_invariants=False
+        )

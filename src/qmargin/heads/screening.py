@@ -1,0 +1,236 @@
+"""Certified screening: one pass over the classes in low precision that loses no class of any support.
+
+A class is in the support of a row iff its logit lies above tau - 1/(alpha-1), whatever its measure, and the threshold
+of any SUBSET of the classes is a lower bound of tau. So the pass keeps a bound for each row, and of each chunk of
+classes only what could still matter:
+
+    scores = u'[chunk] @ e'^T                        (chunk, batch), low precision, float32 accumulation
+    keep     scores >= (bound - 1/(alpha-1)) / s - slack
+    tighten  bound = Newton step of the kept scores' threshold, from the left, hence never above it
+
+`slack` bounds what low precision can be wrong by, for directions e, u and their roundings e', u':
+
+    |e.u - e'.u'| <= |e - e'| |u| + |e'| |u - u'|  +  dim 2^-23 |e'| |u'|  +  1e-6
+
+(residual norms, accumulation, rounding of the directions). Rounding of the scores to low precision needs no term in the
+comparison: rounding is monotone, so the bound is rounded the same way. Early on a row keeps a few more classes than its
+support; the bound is tightened after 1, 2, 4, 8, ... chunks, so a pass costs its matrix product and little else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from qmargin.divergence.deformed import separation, support_reach
+from qmargin.heads.chunks import Chunk
+from qmargin.heads.shadow import ROUNDING, Shadow
+
+BLOCK = 16  # classes of which only the largest score is compared at first
+PENDING = 1 << 21  # scores kept before the bound is tightened out of turn
+
+
+class Query(NamedTuple):
+    """A batch that asks which classes matter to it; alpha > 1."""
+
+    directions: Tensor  # (batch, dim) unit rows
+    theta_target: Tensor  # (batch,) logit of the label, after the margin
+    log_q_target: Tensor  # (batch,) log measure of the label
+    log_base: Tensor | None  # (classes,) log base measure
+    scale: float
+    alpha: float
+
+
+class Survivors(NamedTuple):
+    """What screening leaves: pairs of a row and a class other than its label, and the rows that keep too many."""
+
+    row: Tensor  # (pairs,) int64
+    column: Tensor  # (pairs,) int64, class indices
+    wide: Tensor  # (batch,) bool; such a row has no pairs
+
+
+@torch.no_grad()
+def screen(
+    query: Query, shadow: Shadow, weight: Tensor, chunks: list[Chunk], *, limit: int, capacity: int | None
+) -> Survivors:
+    """Every class of every support but the labels, and a few more.
+
+    Args:
+        query: the batch.
+        shadow: fresh shadow of `weight`.
+        weight: prototypes (classes, dim), read where the shadow has no copy.
+        chunks: the classes, chunk by chunk, with the labels of the batch among them.
+        limit: a row that keeps more classes than this is given up as wide.
+        capacity: blocks kept of a chunk without asking the device how many there are, so that the loop has no host
+            read; a chunk that overflows is visited again at the end. None asks: right on the CPU.
+    """
+    scorer = _Scorer(query, shadow, weight, max(chunk.size for chunk in chunks))
+    stream = _Stream(query, shadow, limit)
+    with record_function("qmargin::screen"), _one_rounding():
+        for number, chunk in enumerate(chunks):
+            stream.add(chunk, scorer.scores(chunk), capacity)
+            if number & (number + 1) == 0 or stream.pending > PENDING:
+                stream.tighten(steps=2)
+                if stream.wide.all():
+                    break
+        for chunk in stream.overflowed():
+            stream.add(chunk, scorer.scores(chunk), None)
+        stream.tighten(steps=4)
+    return Survivors(stream.row, stream.column, stream.wide)
+
+
+@contextmanager
+def _one_rounding() -> Iterator[None]:
+    """CUDA may round the partial sums of a low-precision product as well; the certificate allows for one rounding."""
+    settings = torch.backends.cuda.matmul
+    before = settings.allow_bf16_reduced_precision_reduction, settings.allow_fp16_reduced_precision_reduction
+    settings.allow_bf16_reduced_precision_reduction = settings.allow_fp16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        settings.allow_bf16_reduced_precision_reduction, settings.allow_fp16_reduced_precision_reduction = before
+
+
+class _Scorer:
+    """Scores of a chunk of classes, in one buffer: u'[chunk] @ e'^T."""
+
+    def __init__(self, query: Query, shadow: Shadow, weight: Tensor, longest: int) -> None:
+        self.source = weight if shadow.rows is None else shadow.rows
+        self.inverse_norm = shadow.inverse_norm if shadow.rows is None else None
+        self.directions = query.directions.to(self.source.dtype).T.contiguous()  # (dim, batch)
+        self.buffer = self.source.new_empty(longest + BLOCK, self.directions.shape[1])
+
+    def scores(self, chunk: Chunk) -> Tensor:
+        """Blocks of scores (blocks, BLOCK, batch); own labels and what pads the last block are -inf."""
+        rows = self.source[chunk.first : chunk.last]
+        padded = -(-len(rows) // BLOCK) * BLOCK
+        scores = self.buffer[:padded]
+        torch.mm(rows, self.directions, out=scores[: len(rows)])
+        if self.inverse_norm is not None:
+            scores[: len(rows)].mul_(self.inverse_norm[chunk.first : chunk.last].unsqueeze(1))
+        scores[len(rows) :] = -torch.inf
+        if chunk.own is not None:
+            scores[chunk.own] = -torch.inf
+        return scores.view(-1, BLOCK, scores.shape[1])
+
+
+class _Stream:
+    """The running bound of each row, and the pairs that still matter."""
+
+    def __init__(self, query: Query, shadow: Shadow, limit: int) -> None:
+        self.query, self.limit = query, limit
+        directions = query.directions
+        low = directions.to(shadow.rows.dtype if shadow.rows is not None else directions.dtype)
+        self.low = low.dtype
+        residual = torch.linalg.vector_norm(directions - low, dim=1)  # (batch,)
+        accumulation = directions.shape[1] * 2.0**-23 * 1.02
+        self.slack = residual + (1.0 + residual) * shadow.worst_residual() + accumulation + ROUNDING
+        self.rounding = torch.finfo(self.low).eps  # twice what one rounding of a score can change, relatively
+        self.log_least = None if query.log_base is None else query.log_base.amin()
+        self.tau = query.theta_target - separation(query.log_q_target, query.alpha)  # the label alone
+        self.wide = torch.zeros_like(residual, dtype=torch.bool)
+        self.row = torch.empty(0, dtype=torch.int64, device=directions.device)
+        self.column, self.score = self.row, low.new_empty(0)
+        self.blocks: list[tuple[Tensor, Tensor, Tensor]] = []  # first class, row, scores
+        self.counts: list[tuple[Chunk, int, Tensor]] = []
+        self.pending = 0
+        self._set_level()
+
+    def add(self, chunk: Chunk, scores: Tensor, capacity: int | None) -> None:
+        """Keep the blocks of `scores` (blocks, BLOCK, batch) whose largest score reaches the level of its row."""
+        peaks = scores.amax(dim=1)  # (blocks, batch)
+        batch = peaks.shape[1]
+        if chunk.first == 0:
+            self._seed(peaks)
+        hits = (peaks >= self.level).view(-1)
+        if capacity is None or capacity >= len(hits):
+            index = hits.nonzero().squeeze(1)
+            block, row = index // batch, index % batch
+            values = scores[block, :, row]  # (hits, BLOCK)
+        else:
+            self.counts.append((chunk, capacity, hits.sum()))
+            index = torch.nonzero_static(hits, size=capacity, fill_value=-1).squeeze(1)
+            block, row = index.clamp_min(0) // batch, index.clamp_min(0) % batch
+            values = scores[block, :, row].masked_fill((index < 0).unsqueeze(1), -torch.inf)
+        self.blocks.append((chunk.first + block * BLOCK, row, values))
+        self.pending += values.numel()
+
+    def overflowed(self) -> list[Chunk]:
+        """Chunks of which blocks were lost: one host read for all of them. Their kept pairs are dropped."""
+        if not self.counts:
+            return []
+        totals = torch.stack([count for _, _, count in self.counts]).tolist()
+        chunks = [chunk for (chunk, room, _), total in zip(self.counts, totals, strict=True) if total > room]
+        self._collect()
+        for chunk in chunks:
+            self._keep((self.column < chunk.first) | (self.column >= chunk.last))
+        return chunks
+
+    def tighten(self, steps: int) -> None:
+        """Raise the bounds by Newton steps over the kept pairs, and drop the pairs below."""
+        self._collect()
+        self._raise_bound(self.row, self._pessimistic(self.score, self.row), self._log_q(), steps)
+        self._keep(self.score >= self.level[self.row])
+        self.wide |= torch.bincount(self.row, minlength=len(self.tau)) > self.limit
+        self._set_level()
+        self._keep(~self.wide[self.row])
+
+    def _seed(self, peaks: Tensor) -> None:
+        """First bound of a row, from the largest score of each block of the first chunk."""
+        row = torch.arange(peaks.shape[1], device=peaks.device).expand_as(peaks).reshape(-1)
+        self._raise_bound(row, self._pessimistic(peaks.reshape(-1), row), self.log_least, steps=4)
+
+    def _collect(self) -> None:
+        """Turn the pending blocks into pairs."""
+        if not self.blocks:
+            return
+        first, row, values = (torch.cat(parts) for parts in zip(*self.blocks, strict=True))
+        block, offset = (values >= self.level[row].unsqueeze(1)).nonzero(as_tuple=True)
+        self.row = torch.cat([self.row, row[block]])
+        self.column = torch.cat([self.column, first[block] + offset])
+        self.score = torch.cat([self.score, values[block, offset]])
+        self.blocks, self.pending = [], 0
+
+    def _keep(self, mask: Tensor) -> None:
+        self.row, self.column, self.score = self.row[mask], self.column[mask], self.score[mask]
+
+    def _log_q(self) -> Tensor | None:
+        return None if self.query.log_base is None else self.query.log_base[self.column]
+
+    def _pessimistic(self, score: Tensor, row: Tensor) -> Tensor:
+        """The least logits (pairs,) that the scores can stand for."""
+        cosine = score.to(self.tau.dtype)
+        return self.query.scale * (cosine - self.rounding * cosine.abs() - self.slack[row])
+
+    def _raise_bound(self, row: Tensor, theta: Tensor, log_q: Tensor | None, steps: int) -> None:
+        """`tau` becomes at most the threshold of the label and the pairs; all (pairs,)."""
+        alpha, target = self.query.alpha, self.query.theta_target
+        alone = theta if log_q is None else theta - separation(log_q, alpha)
+        self.tau = self.tau.scatter_reduce(0, row, alone, "amax")  # each class alone is a subset, too
+        for _ in range(steps):
+            zeroth, first = _moments(theta - self.tau[row], log_q, alpha)
+            own_zeroth, own_first = _moments(target - self.tau, self.query.log_q_target, alpha)
+            zeroth = own_zeroth.index_add(0, row, zeroth)  # phi = sum q x^r, x = 1 + (alpha-1)(theta - tau)
+            first = own_first.index_add(0, row, first)  # - dphi/dtau
+            step = (zeroth - zeroth.pow(2.0 - alpha)) / ((alpha - 1.0) * first)  # Newton on phi^(alpha-1)
+            self.tau = self.tau + torch.where(zeroth > 1.0, step, 0.0)
+        self._set_level()
+
+    def _set_level(self) -> None:
+        """The low-precision score a class of each row must reach to matter: (batch,)."""
+        reach = support_reach(self.query.alpha)
+        doubt = 1e-5 * (1.0 + reach) + ROUNDING * self.tau.abs()  # of the Newton steps themselves
+        level = (self.tau - doubt - reach) / self.query.scale - self.slack
+        self.level = level.masked_fill(self.wide, torch.inf).to(self.low)
+
+
+def _moments(gap: Tensor, log_q: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
+    """`q x^r` and `q x^(r-1)` of gaps theta - tau, with x = [1 + (alpha-1) gap]_+ and r = 1/(alpha-1)."""
+    x = (1.0 + (alpha - 1.0) * gap).clamp_min(0.0)
+    power = x if alpha == 1.5 else torch.where(x > 0.0, x.pow(1.0 / (alpha - 1.0) - 1.0), 0.0)
+    if log_q is not None:
+        power = power * log_q.exp()
+    return power * x, power
