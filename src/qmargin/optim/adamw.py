@@ -42,7 +42,7 @@ class RowAdamW(RowOptimizer):
     Example:
         >>> import torch
         >>> from qmargin.optim import RowAdamW
-        >>> weight = torch.nn.Parameter(torch.ones(4, 2), check_invariants=True)
+        >>> weight = torch.nn.Parameter(torch.ones(4, 2))
         >>> optimizer = RowAdamW([weight], lr=0.1, update="lazy")
         >>> weight.grad = torch.sparse_coo_tensor([[2]], [[3.0, 3.0]], (4, 2), check_invariants=True)
         >>> optimizer.step()

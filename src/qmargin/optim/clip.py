@@ -35,7 +35,7 @@ def clip_grad_norm_(
 
     Example:
         >>> import torch
-        >>> weight = torch.nn.Parameter(torch.zeros(4, 2), check_invariants=True)
+        >>> weight = torch.nn.Parameter(torch.zeros(4, 2))
         >>> weight.grad = torch.sparse_coo_tensor([[2, 2]], [[3.0, 0.0], [0.0, 4.0]], (4, 2), check_invariants=True)
         >>> clip_grad_norm_([weight], max_norm=1.0)
         tensor(5.)

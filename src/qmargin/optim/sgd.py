@@ -40,7 +40,7 @@ class RowSGD(RowOptimizer):
     Example:
         >>> import torch
         >>> from qmargin.optim import RowSGD
-        >>> weight = torch.nn.Parameter(torch.ones(4, 2), check_invariants=True)
+        >>> weight = torch.nn.Parameter(torch.ones(4, 2))
         >>> optimizer = RowSGD([weight], lr=0.1, momentum=0.9, update="lazy")
         >>> weight.grad = torch.sparse_coo_tensor([[2]], [[1.0, 2.0]], (4, 2), check_invariants=True)
         >>> optimizer.step()
