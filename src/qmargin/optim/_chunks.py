@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-CACHE_BYTES = 1 << 19  # rows of one chunk on a CPU: they, their gradient and their state stay in the second-level cache
+CACHE_BYTES = 1 << 21  # rows of one chunk on a CPU: small enough for the shared cache, large enough to hide each call
 LAUNCH_BYTES = 1 << 26  # elsewhere: enough work for one kernel launch
 
 Chunk = tuple[slice | Tensor, list[Tensor], Tensor]
