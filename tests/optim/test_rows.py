@@ -126,8 +126,8 @@ def test_accumulated_gradients_are_their_sum(make: Make, update: str, start: Ten
     once, twice = (torch.nn.Parameter(start.clone()) for _ in range(2))
     batches = torch.tensor([[3, 3, 8], [8, 1, 3]])
     for rows in batches:
-        F.embedding(rows, twice, sparse=True).square().sum().backward()  # type: ignore[no-untyped-call]
-    F.embedding(batches, once, sparse=True).square().sum().backward()  # type: ignore[no-untyped-call]
+        F.embedding(rows, twice, sparse=True).square().sum().backward()
+    F.embedding(batches, once, sparse=True).square().sum().backward()
     assert twice.grad is not None
     assert not twice.grad.is_coalesced()
     for weight in (once, twice):
@@ -193,7 +193,7 @@ def test_a_scaler_unscales_and_skips(make: Make, update: str, stream: Any, start
 def test_groups_keep_their_own_settings(make: Make, stream: Any, start: Tensor) -> None:
     together = [torch.nn.Parameter(start.clone()) for _ in range(2)]
     alone = [torch.nn.Parameter(start.clone()) for _ in range(2)]
-    settings = [{"lr": 0.5, "update": "lazy"}, {"weight_decay": 0.3}]
+    settings: list[dict[str, Any]] = [{"lr": 0.5, "update": "lazy"}, {"weight_decay": 0.3}]
     both = make([{"params": [weight], **each} for weight, each in zip(together, settings, strict=True)])
     optimizers = [make([weight], **each) for weight, each in zip(alone, settings, strict=True)]
     for grad in stream(20):
@@ -214,7 +214,7 @@ def test_a_closure_is_evaluated_with_gradients(make: Make, start: Tensor) -> Non
     def closure() -> float:
         optimizer.zero_grad()
         loss = F.embedding(torch.tensor([2, 4]), weight, sparse=True).square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item()
 
     assert optimizer.step(closure) == pytest.approx(start[[2, 4]].square().sum().item())
@@ -225,7 +225,7 @@ class LargestStorage(TorchDispatchMode):
     """Bytes of the largest tensor made inside, apart from those that were there before."""
 
     def __init__(self, known: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.known = {tensor.untyped_storage().data_ptr() for tensor in known}
         self.largest = self.operations = 0
 
