@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ Arguments = tuple[object, ...]
 Payload = memoryview | bytes
 
 _PLAIN = re.compile(r"[|<>=]?(b1|[iu][1248])")  # booleans and integers: no objects, no text, no records
-_ORDERS = ("|", "<", ">", "=")
+_ORDERS: dict[str, Literal["|", "<", ">", "="]] = {"|": "|", "<": "<", ">": ">", "=": "="}
 MOST_DIMENSIONS = 4
 
 
@@ -48,8 +48,8 @@ class PickledDtype(State):
         """(version, byte order, None, None, None, -1, -1, 0): only the order matters to plain numbers."""
         order = _text(state[1]) if isinstance(state, tuple) and len(state) >= 2 else None
         if order not in _ORDERS:
-            raise ValueError(f"a numpy dtype in it has the byte order {order!r}")
-        self.value = self.value.newbyteorder(order)
+            raise ValueError(f"a numpy dtype in it has the byte order {str(order)[:20]!r}")
+        self.value = self.value.newbyteorder(_ORDERS[order])
 
 
 class PickledArray(State):
@@ -75,8 +75,9 @@ def _view(payload: object, dtype: object, shape: object, order: str) -> NDArray[
     wanted = prod(sizes) * dtype.value.itemsize
     if wanted != len(payload):
         raise ValueError(f"a numpy array in it has {len(payload):,} bytes, its shape needs {wanted:,}")
-    flat = np.frombuffer(payload, dtype.value) if wanted else np.empty(0, dtype.value)
-    return flat.reshape(sizes, order="F" if order == "F" else "C")
+    if not wanted:
+        raise ValueError("a numpy array in it is empty")
+    return np.frombuffer(payload, dtype.value).reshape(sizes, order="F" if order == "F" else "C")
 
 
 def _text(value: object) -> str | None:

@@ -190,7 +190,7 @@ class _Machine:
         return self.stack[0]
 
     def _unknown(self, code: int) -> ValueError:
-        known = pickletools.code2op.get(chr(code))
+        known = _KNOWN.get(code)
         if known is None:
             return self.fault(f"{code:#04x} is no opcode of a pickle: is this a .bin verification set?")
         what = f"the opcode {known.name}"
@@ -242,6 +242,11 @@ def _protocol(machine: _Machine) -> None:
         raise machine.fault(f"protocol {version} is unknown, the newest is 5")
 
 
+def _frame(machine: _Machine) -> None:
+    """A hint for buffered reading: the length of what follows, as it is."""
+    machine.take(8)
+
+
 def _sized(size: int) -> Callable[[_Machine], None]:
     return lambda machine: machine.push(machine.take(machine.unsigned(size)))
 
@@ -275,9 +280,10 @@ def _appends(machine: _Machine) -> None:
 
 
 _STOP = ord(".")
+_KNOWN = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 _BY_NAME: dict[str, Callable[[_Machine], None]] = {
     "PROTO": _protocol,
-    "FRAME": lambda machine: machine.take(8) and None,  # a hint for buffered reading; the data follows as it is
+    "FRAME": _frame,
     "MARK": lambda machine: machine.marks.append(len(machine.stack)),
     "NONE": _constant(None),
     "NEWTRUE": _constant(True),
@@ -320,4 +326,4 @@ _BY_NAME: dict[str, Callable[[_Machine], None]] = {
     "REDUCE": lambda machine: machine.call(),
     "BUILD": lambda machine: machine.build(),
 }
-_ACTIONS = {ord(op.code): _BY_NAME[op.name] for op in pickletools.opcodes if op.name in _BY_NAME}
+_ACTIONS = {code: _BY_NAME[opcode.name] for code, opcode in _KNOWN.items() if opcode.name in _BY_NAME}

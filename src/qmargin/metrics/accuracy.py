@@ -129,10 +129,10 @@ def _check_folds(folds: ArrayLike | None, trials: int) -> Folds:
     given = file_order_folds(trials) if folds is None else np.asarray(folds)
     if given.shape != (trials,) or given.dtype.kind not in "iu":
         raise ValueError(f"folds must be integers of shape ({trials},), got {given.dtype} {given.shape}")
-    _, numbers = np.unique(given, return_inverse=True)
+    numbers: Folds = np.unique(given, return_inverse=True)[1].astype(np.int64)
     if trials and numbers.max() == 0:
         raise ValueError("folds must be at least two, got one: the threshold is chosen on the others")
-    return numbers.astype(np.int64)
+    return numbers
 
 
 def _best_threshold(scores: Scores, genuine: Mask) -> float:

@@ -41,16 +41,16 @@ def read_integer_table(path: Path, columns: int) -> NDArray[np.int32]:
 
 
 def _whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Cut at line breaks; what follows the last break of the file is a line too, unless it is blank."""
+    """Cut before the last line that is not blank, so that blank lines are dropped at the end of the file only."""
     rest = b""
     for piece in pieces:
         text = rest + piece
-        end = text.rfind(b"\n") + 1
+        end = text.rfind(b"\n", 0, len(text.rstrip())) + 1
         rest = text[end:]
         if end:
             yield text[:end]
     if rest.strip():
-        yield rest + b"\n"
+        yield rest.rstrip() + b"\n"
 
 
 def _parse(text: bytes, columns: int, path: Path, line: int) -> NDArray[np.int32]:
@@ -63,7 +63,7 @@ def _parse(text: bytes, columns: int, path: Path, line: int) -> NDArray[np.int32
     counts = np.diff(np.searchsorted(starts, breaks), prepend=0)  # numbers of each line
     lengths = ends - starts
     if not (digit | blank).all() or (counts != columns).any() or lengths.max(initial=0) > MAX_DIGITS:
-        return _only_blank_end(text, columns, path, line)
+        raise _fault(text, columns, path, line)
     values = np.zeros(len(starts), np.int32)
     for place in range(int(lengths.max())):
         longer = lengths > place
@@ -71,14 +71,13 @@ def _parse(text: bytes, columns: int, path: Path, line: int) -> NDArray[np.int32
     return values.reshape(-1, columns)
 
 
-def _only_blank_end(text: bytes, columns: int, path: Path, line: int) -> NDArray[np.int32]:
-    """The slow way: drop blank lines at the end, or name the line that is wrong."""
-    kept = text.rstrip()
-    for number, row in enumerate(kept.split(b"\n"), line):
+def _fault(text: bytes, columns: int, path: Path, line: int) -> ValueError:
+    """The first line that is wrong, found the slow way."""
+    for number, row in enumerate(text.split(b"\n"), line):
         words = row.split()
         if len(words) != columns or not all(word.isdigit() and len(word) <= MAX_DIGITS for word in words):
             shown = row[:60].decode("utf-8", "backslashreplace")
-            raise ValueError(
+            return ValueError(
                 f"{path}, line {number}: {columns} integers of up to {MAX_DIGITS} digits must stand here, got {shown!r}"
             )
-    return _parse(kept + b"\n", columns, path, line) if kept else np.empty((0, columns), np.int32)
+    raise AssertionError("the whole-array parser refused lines in which nothing is wrong")

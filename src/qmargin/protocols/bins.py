@@ -117,7 +117,7 @@ def _encoded(item: object, place: int, path: Path) -> memoryview | bytes:
     if isinstance(item, memoryview | bytes) and len(item):
         return item
     if isinstance(item, PickledArray) and item.values.dtype == np.uint8 and item.values.size:
-        return memoryview(np.ascontiguousarray(item.values).reshape(-1)).cast("B")
+        return item.values.tobytes()
     raise ValueError(
         f"{path}: image {place} must be the bytes of an image file, got an empty one or another {type(item).__name__}"
     )

@@ -248,8 +248,8 @@ def _check(
     if pooling.flip and (mirror is None or mirror.shape != features.shape):
         got = "none" if mirror is None else mirror.shape
         raise ValueError(
-            f"pooling {pooling.code} adds the features of the mirrored images: give them in shape {features.shape}, got "
-            f"{got}; or choose a preset with F0"
+            f"pooling {pooling.code} adds the features of the mirrored images: give them in shape {features.shape}, "
+            f"got {got}; or choose a preset with F0"
         )
     if pooling.detector_score and (detector_scores is None or detector_scores.shape != (len(features),)):
         raise ValueError(f"pooling {pooling.code} needs a detector score for each of the {len(features)} images")
