@@ -34,8 +34,8 @@ def embed_ijb(lists: IjbLists, folder: Path, embedder: Embedder, *, batch_size: 
     wanted = (3, FACE_SIZE, FACE_SIZE)
     if embedder.image.shape != wanted:
         raise ValueError(
-            f"aligned faces are of shape {wanted}, this backbone was trained on {embedder.image.shape}: use one trained on "
-            "112x112 RGB crops, or give features of your own"
+            f"aligned faces are of shape {wanted}, this backbone was trained on {embedder.image.shape}: use one "
+            "trained on 112x112 RGB crops, or give features of your own"
         )
     missing = [name for name in lists.images if not (folder / name).is_file()]
     if missing:

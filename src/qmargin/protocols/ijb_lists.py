@@ -31,7 +31,7 @@ Row = TypeVar("Row")
 class IjbLists:
     """Images, templates and pairs; templates are numbered by their place in `template_ids`."""
 
-    name: str  # "IJB-B" or "IJB-C" where every count is that set's, else what it is not
+    name: str  # "IJB-B" or "IJB-C" where every count is that set's, else says that it is neither
     sha256: dict[str, str]  # file -> digest
     images: tuple[str, ...]  # (images,) names, each once
     templates: NDArray[np.int64]  # (images,) place in template_ids
@@ -109,7 +109,7 @@ def _name(counts: tuple[int, int, int, int], expected: str | None, folder: Path)
             f"{folder} has {text.format(*counts)}; {expected} has {text.format(*COUNTS[expected])}: a file is cut, "
             "or of another set"
         )
-    return name or "neither IJB-B nor IJB-C"
+    return name or "IJB-shaped set, neither IJB-B nor IJB-C"
 
 
 def _read_images(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:

@@ -65,8 +65,8 @@ def pair_table(reports: Sequence[PairReport], title: str) -> FaceTable:
     ]
     flips = " and ".join(sorted({"image + mirror" if report.flip else "image alone" for report in reports}))
     notes = [
-        "Per cent. Accuracy: mean over folds ± their standard deviation, the threshold chosen on the other folds, among "
-        "their scores; (grid): among squared distances 0, 0.01, ..., as public training scripts do.",
+        "Per cent. Accuracy: mean over folds ± their standard deviation, the threshold chosen on the other folds, "
+        "among their scores; (grid): among squared distances 0, 0.01, ..., as public training scripts do.",
         f"Features: {flips}. TAR at the lowest threshold whose FAR is at most the one asked.",
         *_few([point for report in reports for point in report.points]),
         *(f"{report.set_name}: SHA-256 {report.sha256}" for report in reports),
@@ -85,10 +85,10 @@ def template_table(reports: Sequence[TemplateReport]) -> FaceTable:
         for rule in get_args(Rule)
     ]
     notes = [
-        f"{first.images:,} images, {first.templates:,} templates, {first.genuine:,} genuine and {first.impostor:,} impostor "
-        "pairs. TAR in per cent at each FAR.",
-        "N norm kept, D detector score, F mirror added. conservative: FAR at most the one asked; nearest: the ROC point "
-        "nearest to it, as public scripts read it.",
+        f"{first.images:,} images, {first.templates:,} templates, {first.genuine:,} genuine and "
+        f"{first.impostor:,} impostor pairs: the set is named by these counts. TAR in per cent.",
+        "N norm kept, D detector score, F mirror added. conservative: FAR at most the one asked; nearest: the ROC "
+        "point nearest to it, as public scripts read it.",
         *(
             [f"Left out, below 1 / impostors: FAR {', '.join(f'{far:g}' for far in first.left_out)}"]
             if first.left_out
