@@ -194,7 +194,7 @@ def frombuffer(dtype: bytes, shape: bytes, payload: bytes = b"B\x04\x00\x00\x00a
         (b"0.", "the opcode POP has no place"),
         (b"K\x01a.", "appends to something"),
         (b"K\x01K\x02a.", "appends to something that is no list"),
-        (b"(K\x01\x85.", "it takes from an empty stack"),
+        (b"(K\x01\x85.", "a mark is left"),
         (b"(\x85.", "takes from an empty stack"),
         (b"h\x05.", "recalls entry 5, which was never stored"),
         (b"q\x05.", "remembers the top of an empty stack"),
@@ -310,6 +310,8 @@ def test_mutations_are_read_or_refused_and_nothing_else(monkeypatch: pytest.Monk
         assert name.partition(".")[0] in allowed, name
         return imported(name, *rest, **named)  # type: ignore[arg-type] # passed on as it came
 
+    for data in sources:  # Python loads the codecs that we name ourselves
+        outcome(unpickle, data)
     outcomes = {"read": 0, "refused": 0}
     slowest = 0.0
     for _ in range(MUTATIONS):

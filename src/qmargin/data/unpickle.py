@@ -183,7 +183,9 @@ class _Machine:
             raise self.fault(str(error)) from error
 
     def _result(self) -> object:
-        if len(self.stack) != 1 or self.marks:
+        if self.marks:
+            raise self.fault("a mark is left at its end: the file is damaged")
+        if len(self.stack) != 1:
             raise self.fault(f"it ends with {len(self.stack)} objects instead of one: the file is damaged")
         if self.at != len(self.data):
             raise self.fault(f"{len(self.data) - self.at:,} bytes follow the end of the pickle")
