@@ -60,7 +60,7 @@ def align_face(image: Image.Image, landmarks: ArrayLike) -> NDArray[np.uint8]:
     """Crop a face to 112x112 so that its landmarks lie nearest to `FACE_TEMPLATE`; bilinear, black outside the image.
 
     Where the crop reaches over the border, Pillow repeats the last half pixel and OpenCV fades it to black; elsewhere
-    the two differ by rounding (OpenCV interpolates in steps of 1/32 pixel).
+    they differ by a few grey levels (Pillow drops the fraction, OpenCV interpolates in steps of 1/32 pixel).
 
     Args:
         image: RGB, any size.

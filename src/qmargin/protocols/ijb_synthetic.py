@@ -43,7 +43,7 @@ class SyntheticIjb:
     """Pairs of a gallery template and a probe of another subject."""
     dim: int = 512
     """Of the features."""
-    noise: float = 5.0
+    noise: float = 8.0
     """Length of an image's noise beside the subject's direction of length 1."""
     seed: int = 0
 
