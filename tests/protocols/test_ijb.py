@@ -151,7 +151,7 @@ def edit(name: str, old: str, new: str) -> tuple[str, Callable[[str], str]]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (edit("face_tid_mid", "4", "5.jpg one 3"), r"face_tid_mid\.txt, line 5: template and media ids must be integers"),
+        (edit("face_tid_mid", "4", "5.jpg one 3"), r"_mid\.txt, line 5: template and media ids must be"),
         (edit("face_tid_mid", "4", "5.jpg 1"), r"face_tid_mid\.txt, line 5: .*got '5\.jpg 1'"),
         (edit("face_tid_mid", "4", "4.jpg 1 1"), r"_mid\.txt, line 5: the image 4\.jpg is listed in line 4"),
         (edit("face_tid_mid", "4", "x.jpg 1 1"), r"line 5: the image is 5\.jpg, in the same line .* x\.jpg"),

@@ -29,7 +29,10 @@ class Flat(nn.Module):
 
 def expected(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     scaled = pixels.astype(float) / 127.5 - 1
-    return scaled.transpose(0, 3, 1, 2).reshape(len(pixels), -1) @ Flat().weight.detach().double().numpy()
+    features: NDArray[np.float64] = (
+        scaled.transpose(0, 3, 1, 2).reshape(len(pixels), -1) @ Flat().weight.detach().double().numpy()
+    )
+    return features
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 64])

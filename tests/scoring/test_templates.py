@@ -137,7 +137,10 @@ def test_pair_scores_are_those_of_the_loop(dense: bool, firsts: int, monkeypatch
     vectors = generator.normal(size=(310, 5))
     first, second = generator.integers(firsts, size=1000), generator.integers(310, size=1000)
     expected = [float(vectors[a] @ vectors[b]) for a, b in zip(first, second, strict=True)]
-    assert_allclose(pair_dots(vectors, first, second), expected, atol=1e-5)
+    assert_allclose(pair_dots(vectors, first, second), expected, atol=1e-13)
+    single = pair_dots(vectors.astype(np.float32), first, second)
+    assert single.dtype == np.float32
+    assert_allclose(single, expected, atol=1e-5)
 
 
 def test_no_pairs_have_no_scores_and_pairs_of_other_rows_are_refused() -> None:

@@ -126,16 +126,20 @@ class SyntheticIjb:
         directions = generator.normal(size=(self.subjects, self.dim)) / np.sqrt(self.dim)
         shape = (self.images, self.dim)
         with replacing(folder / "features.npy") as one, replacing(folder / "mirrors.npy") as other:
-            files = [np.lib.format.open_memmap(path, "w+", np.float32, shape) for path in (one, other)]
+            files = [_mapped(path, shape) for path in (one, other)]
             for start in range(0, self.images, BLOCK):
                 place = slice(start, start + BLOCK)
                 base = directions[subjects[place]] + self._noise(self.noise, subjects[place], generator)
                 base *= generator.uniform(10, 30, size=(len(base), 1))  # the norm, large for a clear image
                 for file in files:
                     file[place] = base + self._noise(5.0, subjects[place], generator)
-            for file in files:
-                file.flush()
 
     def _noise(self, length: float, like: Rows, generator: np.random.Generator) -> NDArray[Any]:
         scale = np.float32(length / np.sqrt(self.dim))
         return scale * generator.standard_normal((len(like), self.dim), dtype=np.float32)
+
+
+def _mapped(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """A .npy file that is written through memory, not held in it."""
+    array: NDArray[np.float32] = np.lib.format.open_memmap(path, "w+", np.float32, shape)  # type: ignore[no-untyped-call]
+    return array
