@@ -42,7 +42,7 @@ def plain(value: object) -> object:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_images_and_labels_are_read_in_every_protocol(protocol: int) -> None:
-    document = ([b"\xff\xd8 one\n", b"", b"x" * 300], [True, False, True], None, -7, 70_000, 2**40, "täxt")
+    document = ([b"\xff\xd8 one\n", b"", b"x" * 300], [True, False, True], None, -7, 70_000, 2**40, -(2**40), "täxt")
     if protocol < 3:  # Python 3 writes b"" by calling bytes()
         document = (document[0][::2], *document[1:])
     assert plain(unpickle(pickle.dumps(document, protocol), "x")) == document

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -37,16 +38,15 @@ class FaceTable:
         notes = "\n".join(f"- {_escaped(note)}" for note in self.notes)
         return f"## {_escaped(self.title)}\n\n{grid}\n\n{notes}\n"
 
-    def terminal(self) -> Table:
+    def terminal(self) -> Group:
         """For `rich.print`."""
-        caption = Text("\n".join(f"- {note}" for note in self.notes), style="dim")
-        table = Table(title=Text(self.title), caption=caption, box=box.SIMPLE_HEAD, title_justify="left")
-        table.caption_justify = "left"
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for place, name in enumerate(self.header):
             table.add_column(Text(name), justify="left" if place < self.left else "right", overflow="fold")
         for row in self.body:
             table.add_row(*map(Text, row))
-        return table
+        notes = Text("\n".join(f"- {note}" for note in self.notes), style="dim")  # under it, not as wide as it
+        return Group(Text(self.title, style="bold"), table, notes)
 
 
 def pair_table(reports: Sequence[PairReport], title: str) -> FaceTable:
