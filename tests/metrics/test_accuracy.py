@@ -118,3 +118,8 @@ def test_what_has_no_accuracy_is_refused(arguments: tuple[list[float], ...], mes
 def test_the_grid_refuses_what_is_no_cosine() -> None:
     with pytest.raises(ValueError, match=r"for cosines in \[-1, 1\], got a score of 3"):
         grid_pair_accuracy([3.0, 0.2], [0, 1], [0, 1])
+
+
+def test_a_distance_on_the_threshold_of_the_grid_is_not_accepted() -> None:
+    result = grid_pair_accuracy([0.7525, -0.5, 0.7525, 0.75], [1, 0, 1, 0], folds=[0, 0, 1, 1])  # distances 0.495, 0.5
+    assert (result.per_fold[1], result.thresholds[1]) == (1.0, 0.5)

@@ -246,6 +246,17 @@ def test_a_subject_with_several_templates_counts_once_and_ties_count_against_the
     assert identify_templates(lists, vectors, [alone], probes).galleries[0].rank[1] == 1.0
 
 
+def test_a_mated_probe_of_another_rank_is_no_identification_however_high_its_score(lists: IjbLists) -> None:
+    ids = lists.template_ids
+    vectors = np.tile([-1.0, 0.0], (len(ids), 1))
+    vectors[:4] = [1, 0], [0, 1], [0.6, 0.8], [0.6, 0.8]
+    gallery = TemplateList("gallery", ids[:2], np.array([1, 2]))
+    probes = TemplateList("probes", ids[2:14], np.array([1, 2, *range(3, 13)]))  # the first is of rank 2
+    report = identify_templates(lists, vectors, [gallery], probes).galleries[0]
+    assert (report.rank[1], report.tpir[1e-1]) == (0.5, 0.5)
+    assert 0 < report.thresholds[1e-1] <= 0.8
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -7,16 +7,12 @@ no nesting, and copies no payload: bytes are views of the file, so time and memo
 """
 
 import codecs
-import pickletools
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from qmargin.data._pickled_numpy import CALLS, Name, State
+from qmargin.data._pickle_machine import OPCODES, Machine
 
 MAX_OPCODES = 5_000_000  # LFW written by Python 2 as numpy arrays needs about 300,000
-LONGEST_LINE = 1 << 26  # bytes of a text argument: protocol 0 writes an image as one line
-MAX_DIGITS = 19  # of an integer in text: int64
 
 
 def unpickle(data: bytes, source: str, max_opcodes: int = MAX_OPCODES) -> object:
@@ -43,171 +39,10 @@ def unpickle(data: bytes, source: str, max_opcodes: int = MAX_OPCODES) -> object
         Traceback (most recent call last):
         ValueError: theirs, byte ...: it names posix.system, which is no part of a list of images; ...
     """
-    return _Machine(memoryview(data), source, max_opcodes).run()
+    return Machine(memoryview(data), source, max_opcodes).run(_ACTIONS)
 
 
-@dataclass
-class _Machine:
-    data: memoryview
-    source: str
-    max_opcodes: int
-    at: int = 0  # byte that is read next
-    stack: list[object] = field(default_factory=list)
-    marks: list[int] = field(default_factory=list)  # heights of the stack
-    memo: dict[int, object] = field(default_factory=dict)
-    copied: int = 0  # bytes
-
-    def run(self) -> object:
-        for _ in range(self.max_opcodes):
-            start = self.at
-            code = self.take(1)[0]
-            if code == _STOP:
-                return self._result()
-            action = _ACTIONS.get(code)
-            if action is None:
-                self.at = start
-                raise self._unknown(code)
-            action(self)
-        raise self.fault(f"it has more than {self.max_opcodes:,} opcodes, far more than a list of images needs")
-
-    def fault(self, reason: str) -> ValueError:
-        return ValueError(f"{self.source}, byte {self.at}: {reason}")
-
-    def take(self, count: int) -> memoryview:
-        if count > len(self.data) - self.at:
-            raise self.fault(f"{count:,} bytes should follow, {len(self.data) - self.at:,} do: the file is truncated")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def unsigned(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "little")
-
-    def line(self) -> bytes:
-        """The bytes up to a line break, and past it."""
-        piece = 1 << 8
-        while piece <= LONGEST_LINE:
-            text = bytes(self.data[self.at : self.at + piece])
-            end = text.find(b"\n")
-            if end >= 0:
-                self.at += end + 1
-                return text[:end]
-            if self.at + piece >= len(self.data):
-                raise self.fault("a line does not end: the file is truncated")
-            piece *= 16
-        raise self.fault(f"a line is longer than {LONGEST_LINE:,} bytes")
-
-    def push(self, value: object) -> None:
-        self.stack.append(value)
-
-    def pop(self) -> object:
-        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise self.fault("it takes from an empty stack: the file is damaged")
-        return self.stack.pop()
-
-    def pop_to_mark(self) -> list[object]:
-        if not self.marks:
-            raise self.fault("it looks for a mark that was never set: the file is damaged")
-        height = self.marks.pop()
-        items = self.stack[height:]
-        del self.stack[height:]
-        return items
-
-    def pop_tuple(self, count: int) -> tuple[object, ...]:
-        return tuple([self.pop() for _ in range(count)][::-1])
-
-    def text(self, encoded: memoryview | bytes) -> str:
-        try:
-            return str(encoded, "utf-8", "surrogatepass")
-        except UnicodeDecodeError as error:
-            raise self.fault(f"text is not UTF-8 ({error.reason})") from error
-
-    def integer(self, digits: bytes) -> int:
-        body = digits.removeprefix(b"-").rstrip(b"L")
-        if not body.isdigit() or len(body) > MAX_DIGITS:
-            raise self.fault(f"{digits[:24]!r} is no integer of up to {MAX_DIGITS} digits")
-        return -int(body) if digits.startswith(b"-") else int(body)
-
-    def name(self, module: str, attribute: str) -> None:
-        full = f"{module}.{attribute}"
-        if full not in CALLS:
-            raise self.fault(
-                f"it names {_printable(full)}, which is no part of a list of images; nothing was imported or run. "
-                "Do not open this file with pickle; get the set from its authors, or make one with qmargin pack"
-            )
-        self.push(Name(full))
-
-    def call(self) -> None:
-        arguments, name = self.pop(), self.pop()
-        if not isinstance(name, Name) or not isinstance(arguments, tuple):
-            raise self.fault(f"it calls something that is no name ({type(name).__name__}); nothing was run")
-        made = self._checked(lambda: CALLS[name.full](arguments))
-        if isinstance(made, bytes):
-            self.copied += len(made)
-            if self.copied > len(self.data):  # each text is in the file and encoded once
-                raise self.fault("it makes more bytes than the file has")
-        self.push(made)
-
-    def build(self) -> None:
-        state, target = self.pop(), self.stack[-1] if self.stack else None
-        if not isinstance(target, State):
-            raise self.fault(
-                f"it changes the state of a {type(target).__name__}; only numpy arrays and dtypes have one"
-            )
-        self._checked(lambda: target.set(state))
-
-    def append(self, items: list[object]) -> None:
-        if not self.stack or not isinstance(self.stack[-1], list):
-            raise self.fault("it appends to something that is no list: the file is damaged")
-        self.stack[-1].extend(items)
-
-    def put(self, key: int) -> None:
-        if not self.stack:
-            raise self.fault("it remembers the top of an empty stack: the file is damaged")
-        self.memo[key] = self.stack[-1]
-
-    def get(self, key: int) -> None:
-        if key not in self.memo:
-            raise self.fault(f"it recalls entry {key}, which was never stored: the file is damaged")
-        self.push(self.memo[key])
-
-    def stack_global(self) -> None:
-        module, attribute = self.pop_tuple(2)
-        if not isinstance(module, str) or not isinstance(attribute, str):
-            raise self.fault("a name in it is no text")
-        self.name(module, attribute)
-
-    def _checked(self, function: Callable[[], object]) -> object:
-        try:
-            return function()
-        except ValueError as error:
-            raise self.fault(str(error)) from error
-
-    def _result(self) -> object:
-        if self.marks:
-            raise self.fault("a mark is left at its end: the file is damaged")
-        if len(self.stack) != 1:
-            raise self.fault(f"it ends with {len(self.stack)} objects instead of one: the file is damaged")
-        if self.at != len(self.data):
-            raise self.fault(f"{len(self.data) - self.at:,} bytes follow the end of the pickle")
-        return self.stack[0]
-
-    def _unknown(self, code: int) -> ValueError:
-        known = _KNOWN.get(code)
-        if known is None:
-            return self.fault(f"{code:#04x} is no opcode of a pickle: is this a .bin verification set?")
-        what = f"the opcode {known.name}"
-        if known.name == "INST":
-            self.take(1)
-            what += f" with {_printable(self.text(self.line()))}.{_printable(self.text(self.line()))}"
-        return self.fault(f"{what} has no place in a list of images; nothing was imported or run")
-
-
-def _printable(text: str) -> str:
-    """The start of a hostile text, without what a terminal would obey."""
-    return text[:100].encode("unicode_escape").decode()
-
-
-def _literal(machine: _Machine) -> None:
+def _literal(machine: Machine) -> None:
     """STRING, the quoted and escaped bytes of protocol 0."""
     quoted = machine.line()
     if len(quoted) < 2 or quoted[:1] != quoted[-1:] or quoted[:1] not in (b"'", b'"'):
@@ -218,72 +53,70 @@ def _literal(machine: _Machine) -> None:
         raise machine.fault(f"a string in it has a bad escape ({error})") from error
 
 
-def _unicode_line(machine: _Machine) -> None:
+def _unicode_line(machine: Machine) -> None:
     try:
         machine.push(str(machine.line(), "raw-unicode-escape"))
     except UnicodeDecodeError as error:
         raise machine.fault(f"text has a bad escape ({error.reason})") from error
 
 
-def _integer_line(machine: _Machine) -> None:
+def _integer_line(machine: Machine) -> None:
     """INT; 00 and 01 are how protocols 0 and 1 write booleans."""
     line = machine.line()
     machine.push({b"00": False, b"01": True}[line] if line in (b"00", b"01") else machine.integer(line))
 
 
-def _long(machine: _Machine) -> None:
+def _long(machine: Machine) -> None:
     size = machine.unsigned(1)
     if size > 8:
         raise machine.fault(f"an integer of {size} bytes is no label and no size")
     machine.push(int.from_bytes(machine.take(size), "little", signed=True))
 
 
-def _protocol(machine: _Machine) -> None:
+def _protocol(machine: Machine) -> None:
     version = machine.unsigned(1)
     if version > 5:
         raise machine.fault(f"protocol {version} is unknown, the newest is 5")
 
 
-def _frame(machine: _Machine) -> None:
+def _frame(machine: Machine) -> None:
     """A hint for buffered reading: the length of what follows, as it is."""
     machine.take(8)
 
 
-def _sized(size: int) -> Callable[[_Machine], None]:
+def _sized(size: int) -> Callable[[Machine], None]:
     return lambda machine: machine.push(machine.take(machine.unsigned(size)))
 
 
-def _sized_text(size: int) -> Callable[[_Machine], None]:
+def _sized_text(size: int) -> Callable[[Machine], None]:
     return lambda machine: machine.push(machine.text(machine.take(machine.unsigned(size))))
 
 
-def _constant(value: object) -> Callable[[_Machine], None]:
+def _constant(value: object) -> Callable[[Machine], None]:
     return lambda machine: machine.push(value)
 
 
-def _tuple_of(count: int) -> Callable[[_Machine], None]:
+def _tuple_of(count: int) -> Callable[[Machine], None]:
     return lambda machine: machine.push(machine.pop_tuple(count))
 
 
-def _global(machine: _Machine) -> None:
+def _global(machine: Machine) -> None:
     machine.name(machine.text(machine.line()), machine.text(machine.line()))
 
 
-def _list(machine: _Machine) -> None:
+def _list(machine: Machine) -> None:
     machine.push(machine.pop_to_mark())
 
 
-def _append(machine: _Machine) -> None:
+def _append(machine: Machine) -> None:
     machine.append([machine.pop()])
 
 
-def _appends(machine: _Machine) -> None:
+def _appends(machine: Machine) -> None:
     machine.append(machine.pop_to_mark())
 
 
-_STOP = ord(".")
-_KNOWN = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
-_BY_NAME: dict[str, Callable[[_Machine], None]] = {
+_BY_NAME: dict[str, Callable[[Machine], None]] = {
     "PROTO": _protocol,
     "FRAME": _frame,
     "MARK": lambda machine: machine.marks.append(len(machine.stack)),
@@ -328,4 +161,4 @@ _BY_NAME: dict[str, Callable[[_Machine], None]] = {
     "REDUCE": lambda machine: machine.call(),
     "BUILD": lambda machine: machine.build(),
 }
-_ACTIONS = {code: _BY_NAME[opcode.name] for code, opcode in _KNOWN.items() if opcode.name in _BY_NAME}
+_ACTIONS = {code: _BY_NAME[opcode.name] for code, opcode in OPCODES.items() if opcode.name in _BY_NAME}
