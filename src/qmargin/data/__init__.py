@@ -5,6 +5,7 @@
 30
 """
 
+from qmargin.data._pickled_numpy import PickledArray as PickledArray
 from qmargin.data.align import FACE_TEMPLATE as FACE_TEMPLATE
 from qmargin.data.align import align_face as align_face
 from qmargin.data.align import similarity_transform as similarity_transform
@@ -40,6 +41,7 @@ __all__ = [
     "Manifest",
     "ManifestFile",
     "OrlFaces",
+    "PickledArray",
     "ShuffledBatches",
     "align_face",
     "augment",

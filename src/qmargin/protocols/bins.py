@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmargin._files import replacing
-from qmargin.data import EncodedImage, unpickle
-from qmargin.data._pickled_numpy import PickledArray
+from qmargin.data import EncodedImage, PickledArray, unpickle
 from qmargin.metrics import file_order_folds
 from qmargin.protocols.image_pairs import ImagePairs, check_pairs
 
