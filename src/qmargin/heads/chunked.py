@@ -77,8 +77,8 @@ class _Chunked(torch.autograd.Function):
         if columns.log_base is not None:
             log_q = log_q + columns.log_base[labels]
         problem = Problem(
-            directions, weight, columns.shadow, columns.chunks, theta.detach(), log_q.detach(), columns.log_base,
-            loss.scale, loss.alpha,
+            directions, weight, columns.shadow.rows, columns.shadow.inverse_norm, columns.chunks, theta.detach(),
+            log_q.detach(), columns.log_base, loss.scale, loss.alpha,
         )  # fmt: skip
         with record_function("qmargin::solve"):
             solved = log_sum_exp(problem) if loss.alpha == 1.0 else find_thresholds(problem)
@@ -90,7 +90,7 @@ class _Chunked(torch.autograd.Function):
         ctx.save_for_backward(directions, weight)
         ctx.buffer = columns.buffer
         nothing = directions.new_empty(0)  # tensors that a gradient flows into are kept by save_for_backward alone
-        ctx.problem = problem._replace(directions=nothing, weight=nothing)
+        ctx.problem = problem._replace(directions=nothing, weight=nothing, rows=None)
         ctx.solved, ctx.plain = solved, plain
         ctx.graph = leaf, theta, log_q
         ctx.mark_non_differentiable(p_target, solved.support, plain, solved.largest)
@@ -110,7 +110,7 @@ class _Chunked(torch.autograd.Function):
             prototypes = _Prototypes(weight, ctx.buffer, dense=problem.alpha == 1.0)
             grad_directions = torch.zeros_like(directions)
             for chunk, gradient, cosines in _cosine_gradients(problem, ctx.solved, ctx.plain, grad, at_label):
-                inverse_norm = problem.shadow.inverse_norm[chunk.first : chunk.last].unsqueeze(1)
+                inverse_norm = problem.inverse_norm[chunk.first : chunk.last].unsqueeze(1)
                 prototypes.add(chunk, gradient, cosines, directions, inverse_norm)
                 grad_directions.addmm_(gradient.mul_(inverse_norm).T, weight[chunk.first : chunk.last])
             return grad_directions, prototypes.result(), None, None, None

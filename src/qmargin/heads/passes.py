@@ -19,7 +19,6 @@ from torch import Tensor
 from qmargin.divergence.deformed import excess_power, separation
 from qmargin.divergence.threshold import threshold
 from qmargin.heads.chunks import Chunk
-from qmargin.heads.shadow import Shadow
 
 SAMPLE = 8192  # classes the first estimate rests on
 ROUGH = 0.16  # relative error of phi above which the next pass need not be exact: its cube is what the step leaves
@@ -31,7 +30,8 @@ class Problem(NamedTuple):
 
     directions: Tensor  # (rows, dim)
     weight: Tensor  # (classes, dim)
-    shadow: Shadow
+    rows: Tensor | None  # their directions in low precision (classes, dim)
+    inverse_norm: Tensor  # (classes,)
     chunks: list[Chunk]  # with the labels of these rows
     theta_target: Tensor  # (rows,) after the margin
     log_q_target: Tensor  # (rows,)
@@ -53,15 +53,14 @@ class Solved(NamedTuple):
 
 def cosines_by_chunk(problem: Problem, *, low: bool = False) -> Iterator[tuple[Chunk, Tensor]]:
     """Cosines (chunk, rows) of every chunk, in one buffer; those of the labels are -inf."""
-    shadow = problem.shadow
-    source = shadow.rows if low and shadow.rows is not None else problem.weight
+    source = problem.rows if low and problem.rows is not None else problem.weight
     directions = problem.directions.to(source.dtype).T.contiguous()  # (dim, rows)
     longest = max(chunk.size for chunk in problem.chunks)
     buffer = source.new_empty(longest, directions.shape[1])
     for chunk in problem.chunks:
         cosines = torch.mm(source[chunk.first : chunk.last], directions, out=buffer[: chunk.size])
         if source is problem.weight:
-            cosines.mul_(shadow.inverse_norm[chunk.first : chunk.last].unsqueeze(1))
+            cosines.mul_(problem.inverse_norm[chunk.first : chunk.last].unsqueeze(1))
         if chunk.own is not None:
             cosines[chunk.own] = -torch.inf
         yield chunk, cosines
@@ -91,7 +90,7 @@ def find_thresholds(problem: Problem) -> Solved:
     # the first term of the series left out: fourth order, or less where p meets 0 less smoothly (second at alpha = 2)
     order = min(4.0, 1.0 + 1.0 / (alpha - 1.0))
     enough = torch.finfo(reference.dtype).eps ** (1.0 / order)
-    low = problem.shadow.rows is not None
+    low = problem.rows is not None
     for _ in range(PASSES):
         sums, support, largest = _sum_up(problem, reference, step, low=low)
         own = [power.clone() for power in _powers(problem.theta_target - reference - step, problem.log_q_target, alpha)]
@@ -119,7 +118,7 @@ def find_thresholds(problem: Problem) -> Solved:
 def _estimate(problem: Problem) -> Tensor:
     """The threshold of the label and an even sample of the classes, each of which stands for all it skips."""
     stride = -(-len(problem.weight) // SAMPLE)
-    cosines = problem.directions @ problem.weight[::stride].T * problem.shadow.inverse_norm[::stride]  # (rows, sample)
+    cosines = problem.directions @ problem.weight[::stride].T * problem.inverse_norm[::stride]  # (rows, sample)
     log_q = cosines.new_full(cosines.shape[1:], float(stride)).log()
     if problem.log_base is not None:
         log_q = log_q + problem.log_base[::stride]

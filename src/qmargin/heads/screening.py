@@ -188,11 +188,21 @@ class _Stream:
         first = likely.nonzero().squeeze(1)
         row, column = self.row[first], self.column[first]
         known = pair_cosines(self.query.directions, weight, inverse_norm, row, column)
+        self._check_fresh(known, self.score[first], row)
         self._raise_bound(row, self.query.scale * known, self._log_q(column), steps=3)
         rest = (~likely & (self.score >= self.level[self.row])).nonzero().squeeze(1)
         others = pair_cosines(self.query.directions, weight, inverse_norm, self.row[rest], self.column[rest])
         chosen = torch.cat([first, rest])
         return Survivors(self.row[chosen], self.column[chosen], torch.cat([known, others]), self.wide)
+
+    def _check_fresh(self, exact: Tensor, score: Tensor, row: Tensor) -> None:
+        """The certificate says how far a score can be off; beyond it the shadow is not that of this weight."""
+        off = (exact - score.to(exact.dtype)).abs() > self.slack[row] + self.rounding * exact.abs() + ROUNDING
+        if off.any():
+            raise ValueError(
+                f"head.weight changed and torch was not told: {int(off.sum())} scores are off by more than rounding "
+                "allows; call head.refresh() after edits through .data or numpy"
+            )
 
     def _seed(self, peaks: Tensor) -> None:
         """First bound of a row, from the largest score of each block of the first chunk."""
@@ -266,6 +276,7 @@ class _Stream:
         reach = support_reach(self.query.alpha)
         doubt = 1e-5 * (1.0 + reach) + ROUNDING * self.tau.abs()  # of the Newton steps themselves
         level = (self.tau - doubt - reach) / self.query.scale - self.slack
+        level = level.clamp_min(torch.finfo(self.low).min)  # -inf is the score of what must never be kept
         self.level = level.masked_fill(self.wide, torch.inf).to(self.low)
 
 
