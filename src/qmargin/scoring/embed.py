@@ -13,7 +13,7 @@ from torch import nn
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, normalise, sequential
 from qmargin.training import RunFolder
-from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
 from qmargin.training.state import check_device, load_weights
 
@@ -76,11 +76,12 @@ def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddin
     config = run.read_config()
     device = config.device if device is None else device
     check_device(device)
-    saved = load_checkpoint(run.checkpoint)
     manifest = read_samples(config)
-    check_manifest(manifest, saved, run)
     backbone = config.backbone.build().to(device)
-    load_weights(backbone, saved["backbone"])
-    embeddings = replace(embed(backbone, manifest.subset(split), config.data.image, device=device), step=saved["step"])
+    with open_checkpoint(run.checkpoint) as saved:  # the head, often far larger, stays on the disk
+        check_manifest(manifest, saved, run)
+        load_weights(backbone, saved["backbone"])
+        step = saved["step"]
+    embeddings = replace(embed(backbone, manifest.subset(split), config.data.image, device=device), step=step)
     embeddings.save(run.embeddings(split))
     return embeddings
