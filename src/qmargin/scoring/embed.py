@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import nn
 
 from qmargin._files import read_arrays, write_arrays
-from qmargin.data import ImageFormat, Manifest, normalise, sequential
+from qmargin.data import ImageFormat, Samples, normalise, sequential
 from qmargin.training import RunFolder
 from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
@@ -40,7 +40,7 @@ class Embeddings:
 
 
 def embed(
-    backbone: nn.Module, manifest: Manifest, image: ImageFormat, *, batch_size: int = 128, device: str = "cpu"
+    backbone: nn.Module, manifest: Samples, image: ImageFormat, *, batch_size: int = 128, device: str = "cpu"
 ) -> Embeddings:
     """Embed every image of a manifest: the raw embedding of the image plus that of its mirror, in float32.
 
@@ -62,7 +62,8 @@ def embed(
             images = normalise(batch.images.to(device))  # (batch, channels, height, width)
             both = backbone(images) + backbone(images.flip(-1))  # (batch, dim)
             parts.append(both.float().cpu().numpy())
-    return Embeddings(np.concatenate(parts), np.array(manifest.identities), np.array(manifest.paths))
+    paths, identities, _ = zip(*manifest.rows(), strict=True)
+    return Embeddings(np.concatenate(parts), np.array(identities), np.array(paths))
 
 
 def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddings:

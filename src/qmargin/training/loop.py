@@ -10,7 +10,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from qmargin.data import Batch, ImageBatches, Manifest, ShuffledBatches, normalise, write_manifest
+from qmargin.data import Batch, ImageBatches, Samples, ShuffledBatches, normalise, write_manifest
 from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
@@ -78,7 +78,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
         log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:
-                with naming_the_batch(state.step, [samples.paths[index] for index in batch.indices], out):
+                with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], out):
                     numbers, settings = train_step(state, batch, config, steps)
                 settings["epoch"] = state.step / order.steps_per_epoch
                 log.add(state.step, len(batch.labels), state.head.stats, numbers, settings)
@@ -140,14 +140,14 @@ def _finite_loss(
     return value
 
 
-def read_samples(config: TrainConfig) -> Manifest:
+def read_samples(config: TrainConfig) -> Samples:
     """The manifest of a config, with its validation identities held out."""
     manifest = config.data.source.read()
     held_out = config.data.validation_identities
     return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
 
 
-def check_manifest(manifest: Manifest, saved: State, run: RunFolder) -> None:
+def check_manifest(manifest: Samples, saved: State, run: RunFolder) -> None:
     """Refuse to go on from a checkpoint of other images or identities."""
     if saved["manifest"] != manifest.digest:
         raise ValueError(
