@@ -2,7 +2,7 @@
 
 The order of the data is the order of the folders:
 
-    data, backbones -> divergence -> losses -> heads -> training -> scoring -> protocols, metrics -> report
+    data, backbones -> divergence -> losses, optim -> heads -> training -> scoring -> protocols, metrics -> report
 """
 
 import ast
@@ -20,8 +20,9 @@ MAY_IMPORT = {  # stage: the other stages it may import
     "divergence": set(),
     "metrics": set(),
     "losses": {"divergence"},
-    "heads": {"divergence", "losses"},
-    "training": {"data", "backbones", "divergence", "losses", "heads"},
+    "optim": {"divergence"},
+    "heads": {"divergence", "losses", "optim"},
+    "training": {"data", "backbones", "divergence", "losses", "optim", "heads"},
     "scoring": {"data", "backbones", "training"},
     "protocols": {"data", "scoring", "metrics"},
     "report": {"metrics", "protocols"},
