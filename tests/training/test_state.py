@@ -25,7 +25,17 @@ def flat(tree: Any, name: str = "") -> dict[str, Any]:
     if isinstance(tree, dict | list):
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         return {key: value for part, node in items for key, value in flat(node, f"{name}/{part}").items()}
-    return {name: tree.clone() if isinstance(tree, torch.Tensor) else tree}
+    return {name: tree.clone() if isinstance(tree, torch.Tensor) else repr(tree)}
+
+
+def assert_same(state: dict[str, Any], other: dict[str, Any]) -> None:
+    assert state.keys() == other.keys()
+    different = [name for name, leaf in state.items() if not same(leaf, other[name])]
+    assert different == []
+
+
+def same(leaf: Any, other: Any) -> bool:
+    return torch.equal(leaf, other) if isinstance(leaf, torch.Tensor) else bool(leaf == other)
 
 
 @pytest.mark.parametrize("kind", ["dense", "streaming"])
@@ -45,11 +55,11 @@ def test_a_state_restores_weights_momentum_step_and_generator(tiny: TrainConfig,
     assert torch.equal(torch.rand(3), drawn)
     assert other.step == 3
     assert "/optimizers/head/state/0/momentum_buffer" in saved
-    torch.testing.assert_close(restored, saved, rtol=0, atol=0)
+    assert_same(restored, saved)
     for run in (state, other):
         torch.manual_seed(1)
         step(run)
-    torch.testing.assert_close(flat(other.state_dict()), flat(state.state_dict()), rtol=0, atol=0)
+    assert_same(flat(other.state_dict()), flat(state.state_dict()))
 
 
 def test_both_optimizers_follow_the_learning_rate(tiny: TrainConfig) -> None:
@@ -64,12 +74,12 @@ def test_both_optimizers_follow_the_learning_rate(tiny: TrainConfig) -> None:
         (
             CLASSES + 1,
             {},
-            r"DenseHead: size or type mismatch for weight: \(5, 16\) float32 in the checkpoint, \(6, 16\)",
+            r"DenseHead: .* mismatch for weight: \(5, 16\) float32 in the checkpoint, \(6, 16\)",
         ),
         (
             CLASSES,
             {"width": 8},
-            r"IResNet: size or type mismatch for conv1.weight: \(4, 1, 3, 3\) .* \(8, 1, 3, 3\) float32 here",
+            r"IResNet: .* mismatch for conv1.weight: \(4, 1, 3, 3\) .* \(8, 1, 3, 3\) float32 here",
         ),
         (CLASSES, {"blocks": (1, 1, 1, 2)}, r"IResNet: layer4.1.bn1.weight is missing in it; was config.json edited"),
     ],
@@ -83,7 +93,7 @@ def test_weights_of_another_network_are_refused_and_nothing_is_changed(
     before = flat(other.state_dict())
     with open_checkpoint(tmp_path / "c") as opened, pytest.raises(ValueError, match=f"does not fit the config's {law}"):
         other.load_state_dict(opened)
-    torch.testing.assert_close(flat(other.state_dict()), before, rtol=0, atol=0)
+    assert_same(flat(other.state_dict()), before)
 
 
 def test_weights_too_many_and_momentum_of_another_shape_are_refused(tiny: TrainConfig, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from qmargin.heads.contract import Head
 from qmargin.heads.dense import DenseHead
 from qmargin.heads.streaming import Precision, StreamingHead
 from qmargin.losses import AlphaLoss
+from qmargin.optim import Update
 
 Kind = Literal["auto", "dense", "streaming"]
-Update = Literal["dense", "lazy"]
 
 STREAMING_FROM = 10_000  # classes
 
