@@ -70,6 +70,8 @@ def assert_same_bits(run: RunFolder, other: RunFolder) -> None:
     """Weights, momentum, generators and counters of two runs are equal, bit for bit."""
     first, second = load_checkpoint(run.checkpoint), load_checkpoint(other.checkpoint)
     assert first.pop("manifest") == second.pop("manifest")
+    settings = [[optimizer.pop("param_groups") for optimizer in run["optimizers"].values()] for run in (first, second)]
+    assert settings[0] == settings[1]
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
@@ -110,17 +112,18 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(tiny: TrainConf
 
 @pytest.mark.parametrize("loss", ["qmargin", "arcface"])
 def test_the_streaming_head_trains_as_the_dense_one(tiny: TrainConfig, tmp_path: Path, loss: str) -> None:
-    """The same losses to float32 rounding, which ten steps of training enlarge; the log has six digits."""
-    config = replace(tiny, loss=find_recipe("faces-orl").losses[loss])
+    """The same to float32 rounding. Steps are short, or batch norms would enlarge the rounding from step to step."""
+    gentle = replace(tiny.optimizer, learning_rate=0.001)
+    config = replace(tiny, loss=find_recipe("faces-orl").losses[loss], optimizer=gentle)
     runs = {
         kind: train(replace(config, head=HeadConfig(kind=kind)), tmp_path / kind)  # type: ignore[arg-type] # of a loop
         for kind in ("dense", "streaming")
     }
     for column in ("loss", "accuracy", "support_size", "target_cosine", "gradient_norm"):
         dense, streaming = ([row[column] for row in read_log(run.log)] for run in runs.values())
-        assert streaming == pytest.approx(dense, rel=1e-3, abs=1e-4), column
+        assert streaming == pytest.approx(dense, rel=1e-4, abs=1e-5), column
     weights = [load_checkpoint(run.checkpoint)["head"]["weight"] for run in runs.values()]
-    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
 
 
 def test_a_streaming_run_that_is_killed_resumes_to_the_same_bits(tmp_path: Path) -> None:

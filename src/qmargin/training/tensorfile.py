@@ -68,10 +68,10 @@ class Stored:
         # no chunks of a tensor in another order than the file's: such are the small ones of a network
         flat = target.view(-1) if target.is_contiguous() else torch.empty_like(target).reshape(-1)
         self.file.seek(self.start)
+        buffer = torch.empty(min(CHUNK, self.nbytes), dtype=torch.uint8)
         for part in flat.split(CHUNK // self.dtype.itemsize):
-            chunk = torch.empty(part.numel() * self.dtype.itemsize, dtype=torch.uint8)
-            view = chunk.numpy().data
-            if self.file.readinto(view) != len(view):
+            chunk = buffer[: part.numel() * self.dtype.itemsize]
+            if self.file.readinto(chunk.numpy().data) != len(chunk):
                 raise TensorFileError("it became shorter while it was read; what was read into is now half overwritten")
             part.copy_(chunk.view(self.dtype))  # not read into directly: torch counts this as a change of the tensor
         if not target.is_contiguous():
