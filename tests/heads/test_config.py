@@ -30,7 +30,7 @@ def test_every_kind_starts_from_the_same_prototypes() -> None:
     weights = []
     for kind in ("dense", "streaming"):
         torch.manual_seed(3)
-        weights.append(HeadConfig(kind=kind).build(7, 4, QMargin()).weight)  # type: ignore[arg-type] # of a loop
+        weights.append(HeadConfig(kind=kind).build(7, 4, QMargin()).weight)
     assert torch.equal(*weights)
 
 
