@@ -150,37 +150,33 @@ class _Prototypes:
     """Gradient of the raw prototypes, chunk by chunk: dense at alpha = 1, the touched classes alone above."""
 
     def __init__(self, weight: Tensor, buffer: GradientBuffer, *, dense: bool) -> None:
-        self.weight, self.buffer = weight, buffer
-        self.gradient = buffer.take(weight, len(weight)) if dense else None
+        self.weight, self.dense = weight, dense
+        # on the CPU memory that is never written is never taken, so that the touched need not be counted first
+        self.values = buffer.take(weight, len(weight))
         self.touched: list[Tensor] = []
-        self.values: list[Tensor] = []
+        self.end = 0
 
     def add(self, chunk: Chunk, gradient: Tensor, cosines: Tensor, directions: Tensor, inverse_norm: Tensor) -> None:
         """Classes of one chunk; `inverse_norm` (chunk, 1)."""
-        rows, out = self.weight[chunk.first : chunk.last], None
-        if self.gradient is None:
-            touched = gradient.any(dim=1).nonzero().squeeze(1)
+        rows = self.weight[chunk.first : chunk.last]
+        if not self.dense:
+            touched = gradient.abs().amax(dim=1).nonzero().squeeze(1)
             self.touched.append(touched + chunk.first)
-            rows, gradient, cosines, inverse_norm = (x[touched] for x in (rows, gradient, cosines, inverse_norm))
-        else:
-            out = self.gradient[chunk.first : chunk.last]
-        sums = torch.mm(gradient, directions, out=out)
+            if len(touched) < len(rows):
+                rows, gradient, cosines, inverse_norm = (x[touched] for x in (rows, gradient, cosines, inverse_norm))
+        begin, self.end = self.end, self.end + len(rows)
+        sums = torch.mm(gradient, directions, out=self.values[begin : self.end])
         along = (gradient * cosines).sum(dim=1, keepdim=True)
-        sums.addcmul_(rows, along * inverse_norm, value=-1.0).mul_(inverse_norm)
-        if out is None:
-            self.values.append(sums)
+        sums.addcmul_(rows, along.mul_(inverse_norm), value=-1.0).mul_(inverse_norm)
 
     def result(self) -> Tensor:
         """(classes, dim), dense or sparse."""
-        if self.gradient is not None:
-            return self.gradient
-        touched = torch.cat(self.touched)
-        values = self.buffer.take(self.weight, len(touched))
-        end = len(touched)
-        while self.values:  # from the last, so that each piece is freed as soon as it is copied
-            piece = self.values.pop()
-            values[end - len(piece) : end] = piece
-            end -= len(piece)
+        if self.dense:
+            return self.values
         return torch.sparse_coo_tensor(
-            touched.unsqueeze(0), values, self.weight.shape, is_coalesced=True, check_invariants=False
+            torch.cat(self.touched).unsqueeze(0),
+            self.values[: self.end],
+            self.weight.shape,
+            is_coalesced=True,
+            check_invariants=False,
         )

@@ -24,7 +24,7 @@ PRECISIONS: dict[str, torch.dtype | None] = {
 }
 # A candidate costs a gathered row four times, a streamed class its products for the whole batch: rows that keep more
 # than this share of the classes are cheaper streamed.
-WIDE_SHARE, WIDE_LEAST = 16, 1024
+WIDE_SHARE, WIDE_LEAST = 24, 1024
 
 
 class StreamingHead(Head):
