@@ -116,8 +116,7 @@ def test_the_streaming_head_trains_as_the_dense_one(tiny: TrainConfig, tmp_path:
     gentle = replace(tiny.optimizer, learning_rate=0.001)
     config = replace(tiny, loss=find_recipe("faces-orl").losses[loss], optimizer=gentle)
     runs = {
-        kind: train(replace(config, head=HeadConfig(kind=kind)), tmp_path / kind)
-        for kind in ("dense", "streaming")
+        kind: train(replace(config, head=HeadConfig(kind=kind)), tmp_path / kind) for kind in ("dense", "streaming")
     }
     for column in ("loss", "accuracy", "support_size", "target_cosine", "gradient_norm"):
         dense, streaming = ([row[column] for row in read_log(run.log)] for run in runs.values())
