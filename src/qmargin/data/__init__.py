@@ -22,10 +22,13 @@ from qmargin.data.decode import normalise as normalise
 from qmargin.data.folders import read_image_folder as read_image_folder
 from qmargin.data.manifest import Manifest as Manifest
 from qmargin.data.orl import read_orl as read_orl
+from qmargin.data.samples import Samples as Samples
 from qmargin.data.sampling import ShuffledBatches as ShuffledBatches
 from qmargin.data.sources import ImageFolders as ImageFolders
 from qmargin.data.sources import ManifestFile as ManifestFile
 from qmargin.data.sources import OrlFaces as OrlFaces
+from qmargin.data.sources import SyntheticIdentities as SyntheticIdentities
+from qmargin.data.synthetic import SyntheticSamples as SyntheticSamples
 from qmargin.data.tables import read_manifest as read_manifest
 from qmargin.data.tables import write_manifest as write_manifest
 from qmargin.data.unpickle import unpickle as unpickle
@@ -42,7 +45,10 @@ __all__ = [
     "ManifestFile",
     "OrlFaces",
     "PickledArray",
+    "Samples",
     "ShuffledBatches",
+    "SyntheticIdentities",
+    "SyntheticSamples",
     "align_face",
     "augment",
     "decode_image",

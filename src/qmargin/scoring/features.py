@@ -17,7 +17,7 @@ from torch import nn
 from qmargin._files import write_arrays
 from qmargin.data import ImageFormat, normalise
 from qmargin.training import RunFolder
-from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.state import check_device, load_weights
 
 Pixels = NDArray[np.uint8]
@@ -70,10 +70,11 @@ class Embedder:
         config = run.read_config()
         device = config.device if device is None else device
         check_device(device)
-        saved = load_checkpoint(run.checkpoint)
         backbone = config.backbone.build().to(device)
-        load_weights(backbone, saved["backbone"])
-        return cls(backbone.eval(), config.data.image, device, int(saved["step"]))
+        with open_checkpoint(run.checkpoint) as saved:
+            load_weights(backbone, saved["backbone"])
+            step = int(saved["step"])
+        return cls(backbone.eval(), config.data.image, device, step)
 
     def embed(
         self, decode: Callable[[int], Pixels], images: int, *, mirrors: bool, batch_size: int = 128, workers: int = 2
