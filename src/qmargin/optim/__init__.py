@@ -3,6 +3,7 @@
 A gradient is dense (rows, dim) or a hybrid sparse COO tensor with one sparse dimension, coalesced or not.
 """
 
+from qmargin.optim._chunks import coalesced as coalesced
 from qmargin.optim.adamw import RowAdamW as RowAdamW
 from qmargin.optim.clip import clip_grad_norm_ as clip_grad_norm_
 from qmargin.optim.rows import RowListener as RowListener
@@ -10,4 +11,4 @@ from qmargin.optim.rows import RowOptimizer as RowOptimizer
 from qmargin.optim.rows import Update as Update
 from qmargin.optim.sgd import RowSGD as RowSGD
 
-__all__ = ["RowAdamW", "RowListener", "RowOptimizer", "RowSGD", "Update", "clip_grad_norm_"]
+__all__ = ["RowAdamW", "RowListener", "RowOptimizer", "RowSGD", "Update", "clip_grad_norm_", "coalesced"]

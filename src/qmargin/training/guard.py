@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from qmargin.optim import coalesced
+
 
 def first_bad_layer(backbone: nn.Module, images: Tensor) -> str:
     """Name of the first layer whose output is not finite for `images`, by running them once more."""
@@ -40,7 +42,7 @@ def first_bad_gradient(modules: dict[str, nn.Module]) -> str:
 
 def gradient_values(gradient: Tensor) -> Tensor:
     """The numbers of a gradient that may differ from zero: all of a dense one, the rows of a sparse one."""
-    return gradient.coalesce().values() if gradient.is_sparse else gradient
+    return coalesced(gradient).values() if gradient.is_sparse else gradient
 
 
 class NonFiniteError(ValueError):
