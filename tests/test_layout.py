@@ -3,6 +3,8 @@
 The order of the data is the order of the folders:
 
     data, backbones -> divergence -> losses -> heads -> training -> scoring -> protocols, metrics -> report
+
+and beside it `bench`, which measures heads.
 """
 
 import ast
@@ -21,6 +23,7 @@ MAY_IMPORT = {  # stage: the other stages it may import
     "metrics": set(),
     "losses": {"divergence"},
     "heads": {"divergence", "losses"},
+    "bench": {"divergence", "losses", "heads"},
     "training": {"data", "backbones", "divergence", "losses", "heads"},
     "scoring": {"data", "backbones", "training"},
     "protocols": {"data", "scoring", "metrics"},
