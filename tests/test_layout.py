@@ -2,7 +2,7 @@
 
 The order of the data is the order of the folders:
 
-    data, backbones -> divergence -> losses -> heads -> training -> scoring -> protocols, metrics -> report
+    data, backbones -> divergence -> losses, optim -> heads -> training -> scoring -> protocols, metrics -> report
 
 and beside it `bench`, which measures heads.
 """
@@ -22,9 +22,10 @@ MAY_IMPORT = {  # stage: the other stages it may import
     "divergence": set(),
     "metrics": set(),
     "losses": {"divergence"},
-    "heads": {"divergence", "losses"},
-    "bench": {"divergence", "losses", "heads"},
-    "training": {"data", "backbones", "divergence", "losses", "heads"},
+    "optim": {"divergence"},
+    "heads": {"divergence", "losses", "optim"},
+    "bench": {"divergence", "losses", "optim", "heads"},
+    "training": {"data", "backbones", "divergence", "losses", "optim", "heads"},
     "scoring": {"data", "backbones", "training"},
     "protocols": {"data", "scoring", "metrics"},
     "report": {"metrics", "protocols"},

@@ -44,8 +44,8 @@ def alpha_loss(
         alpha: in [1, 2].
         log_q_target: log of the factor on the target's measure (batch,); None is 0. A margin is a value below 0.
         base: base measure of the classes (classes,), or of each row (batch, classes), > 0; None is the unit measure
-            q_j = 1, NOT 1/classes, so class priors enter as `classes * priors`, of mean 1. The target's measure is `base[y] * exp(log_q_target)`. No
-            gradient flows into `base`.
+            q_j = 1, NOT 1/classes, so class priors enter as `classes * priors`, of mean 1. The target's measure is
+            `base[y] * exp(log_q_target)`. No gradient flows into `base`.
 
     Returns:
         Loss of each row (batch,), float32 (float64 for float64 logits), >= 0, and exactly 0 iff
@@ -158,5 +158,5 @@ def label_term(others: Tensor, own: Tensor, log_q: Tensor, peak: Tensor, alpha: 
 
 
 def label_gradient(others: Tensor, log_q: Tensor, alpha: float) -> Tensor:
-    """`dL/d log q_y = q_y^(1-alpha) (p_y^alpha - 1) / alpha`, with `others` 1 - p_y and `log_q` log q_y; all (batch,)."""
+    """`dL/d log q_y = q_y^(1-alpha) (p_y^alpha - 1) / alpha`; `others` is 1 - p_y, `log_q` log q_y; all (batch,)."""
     return ((1.0 - alpha) * log_q).exp() * torch.expm1(alpha * torch.log1p(-others.clamp_max(1.0))) / alpha

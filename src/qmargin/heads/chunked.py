@@ -19,9 +19,10 @@ from torch.profiler import record_function
 
 from qmargin.divergence.alpha_loss import label_gradient, label_term
 from qmargin.divergence.deformed import deformed_exp
+from qmargin.heads.buffers import GradientBuffer
 from qmargin.heads.chunks import Chunk
 from qmargin.heads.contract import RowTerms
-from qmargin.heads.gathered import Pairs, pair_products
+from qmargin.heads.gathered import pair_cosines
 from qmargin.heads.passes import Problem, Solved, cosines_by_chunk, find_thresholds, log_sum_exp
 from qmargin.heads.shadow import Shadow
 from qmargin.losses import AlphaLoss
@@ -33,6 +34,7 @@ class Columns(NamedTuple):
     shadow: Shadow  # fresh shadow of the weight
     chunks: list[Chunk]  # with the labels of these rows
     log_base: Tensor | None  # (classes,)
+    buffer: GradientBuffer  # for the gradient of the weight
 
 
 def chunked_terms(loss: AlphaLoss, directions: Tensor, weight: Tensor, labels: Tensor, columns: Columns) -> RowTerms:
@@ -45,10 +47,12 @@ def chunked_terms(loss: AlphaLoss, directions: Tensor, weight: Tensor, labels: T
         labels: (rows,).
         columns: the classes.
 
-    The gradient of `weight` is dense at alpha = 1 and sparse, the classes with p > 0, above. Sibling: `table_terms`, for
-    rows with few candidates.
+    The gradient of `weight` is dense at alpha = 1 and sparse, the classes with p > 0, above. Sibling:
+    `table_terms`, for rows with few candidates.
     """
-    value, p_target, support, target_cosine, largest = _Chunked.apply(directions, weight, labels, loss, columns)
+    value, p_target, support, target_cosine, largest = _Chunked.apply(  # type: ignore[no-untyped-call] # torch's own
+        directions, weight, labels, loss, columns
+    )
     every, wide = torch.full_like(labels, len(weight)), torch.full_like(labels, loss.alpha > 1.0, dtype=torch.bool)
     return RowTerms(value, p_target, support, target_cosine, target_cosine > largest, every, wide)
 
@@ -64,7 +68,7 @@ class _Chunked(torch.autograd.Function):
         columns: Columns,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         rows = torch.arange(len(labels), device=labels.device)
-        plain = pair_products(directions, weight, Pairs(rows, labels, rows)) * columns.shadow.inverse_norm[labels]
+        plain = pair_cosines(directions, weight, columns.shadow.inverse_norm, rows, labels)
         with torch.enable_grad():  # the margin's own derivative, taken in the backward pass
             leaf = plain.detach().requires_grad_()
             target = loss.margin.apply(leaf, loss.scale, loss.alpha)
@@ -84,7 +88,10 @@ class _Chunked(torch.autograd.Function):
         p_label = problem.log_q_target.exp() * deformed_exp(gap, loss.alpha)
         p_target = torch.where(solved.others < 0.5, 1.0 - solved.others, p_label)
         ctx.save_for_backward(directions, weight)
-        ctx.problem, ctx.solved, ctx.plain = problem._replace(directions=None, weight=None), solved, plain
+        ctx.buffer = columns.buffer
+        nothing = directions.new_empty(0)  # tensors that a gradient flows into are kept by save_for_backward alone
+        ctx.problem = problem._replace(directions=nothing, weight=nothing)
+        ctx.solved, ctx.plain = solved, plain
         ctx.graph = leaf, theta, log_q
         ctx.mark_non_differentiable(p_target, solved.support, plain, solved.largest)
         return (own + solved.rest) / loss.alpha, p_target, solved.support, plain, solved.largest
@@ -100,7 +107,7 @@ class _Chunked(torch.autograd.Function):
         problem: Problem = ctx.problem._replace(directions=directions, weight=weight)
         with record_function("qmargin::backward"):
             at_label = _label_cosine_gradient(problem, ctx.solved, ctx.graph, grad)
-            prototypes = _Prototypes(weight, dense=problem.alpha == 1.0)
+            prototypes = _Prototypes(weight, ctx.buffer, dense=problem.alpha == 1.0)
             grad_directions = torch.zeros_like(directions)
             for chunk, gradient, cosines in _cosine_gradients(problem, ctx.solved, ctx.plain, grad, at_label):
                 inverse_norm = problem.shadow.inverse_norm[chunk.first : chunk.last].unsqueeze(1)
@@ -142,9 +149,9 @@ def _cosine_gradients(
 class _Prototypes:
     """Gradient of the raw prototypes, chunk by chunk: dense at alpha = 1, the touched classes alone above."""
 
-    def __init__(self, weight: Tensor, *, dense: bool) -> None:
-        self.weight = weight
-        self.gradient = torch.empty_like(weight) if dense else None
+    def __init__(self, weight: Tensor, buffer: GradientBuffer, *, dense: bool) -> None:
+        self.weight, self.buffer = weight, buffer
+        self.gradient = buffer.take(weight, len(weight)) if dense else None
         self.touched: list[Tensor] = []
         self.values: list[Tensor] = []
 
@@ -168,7 +175,7 @@ class _Prototypes:
         if self.gradient is not None:
             return self.gradient
         touched = torch.cat(self.touched)
-        values = self.weight.new_empty(len(touched), self.weight.shape[1])
+        values = self.buffer.take(self.weight, len(touched))
         end = len(touched)
         while self.values:  # from the last, so that each piece is freed as soon as it is copied
             piece = self.values.pop()

@@ -68,7 +68,7 @@ def cosines_by_chunk(problem: Problem, *, low: bool = False) -> Iterator[tuple[C
 
 
 def log_sum_exp(problem: Problem) -> Solved:
-    """alpha = 1: tau = logsumexp(theta + log q) of each row."""
+    """Solve alpha = 1: tau = logsumexp(theta + log q) of each row."""
     total = torch.full_like(problem.theta_target, -torch.inf)
     largest = total
     for chunk, cosines in cosines_by_chunk(problem):
@@ -84,7 +84,7 @@ def log_sum_exp(problem: Problem) -> Solved:
 
 
 def find_thresholds(problem: Problem) -> Solved:
-    """alpha > 1: the root tau of phi of each row."""
+    """Solve alpha > 1: the root tau of phi of each row."""
     alpha = problem.alpha
     reference = _estimate(problem)
     step = torch.zeros_like(reference)
@@ -96,12 +96,14 @@ def find_thresholds(problem: Problem) -> Solved:
         sums, support, largest = _sum_up(problem, reference, step, low=low)
         own = _powers(problem.theta_target - reference - step, problem.log_q_target, alpha)
         phi, slope, bend, _ = (sums + own).unbind()
-        move = _halley(phi, slope, bend, alpha)
-        error = float((move * slope / phi).abs().amax())  # the only host read of a pass
+        lost = ~((slope > 0.0) & slope.isfinite())  # beyond every logit; a class alone is where to start again
+        start = _alone(problem, largest) - reference - step
+        move = torch.where(lost, start, _step(phi, slope, bend, alpha))
+        error = float(torch.where(lost, torch.inf, (move * slope / phi).abs()).amax())  # the only host read of a pass
         step = step + move
         if not low and error <= enough:
             break
-        low = low and error > ROUGH
+        low = low and ROUGH < error < torch.inf
     others, first, second, rest = sums.unbind()  # of the classes other than the label, before the last move
     return Solved(
         reference,
@@ -152,10 +154,18 @@ def _powers(gap: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
     return torch.stack([zeroth, first, lowest, zeroth * x])
 
 
-def _halley(phi: Tensor, slope: Tensor, bend: Tensor, alpha: float) -> Tensor:
-    """Halley's step on f = phi^(alpha-1) - 1, with phi' = -slope and phi'' = (2-alpha) bend."""
+def _alone(problem: Problem, largest: Tensor) -> Tensor:
+    """A lower bound of tau (rows,): the label alone, or the class of the largest cosine alone."""
+    least = 0.0 if problem.log_base is None else problem.log_base.amin()
+    others = problem.scale * largest - separation(problem.theta_target.new_zeros(()) + least, problem.alpha)
+    return torch.maximum(problem.theta_target - separation(problem.log_q_target, problem.alpha), others)
+
+
+def _step(phi: Tensor, slope: Tensor, bend: Tensor, alpha: float) -> Tensor:
+    """Halley's step on f = phi^(alpha-1) - 1, with phi' = -slope and phi'' = (2-alpha) bend; far away, Newton's."""
     lead = phi.pow(alpha - 1.0)
     value = lead - 1.0
     first = -(alpha - 1.0) * lead / phi * slope
     second = (alpha - 1.0) * (2.0 - alpha) * lead / phi * (bend - slope.square() / phi)
-    return -2.0 * value * first / (2.0 * first.square() - value * second)
+    correction = value * second / first.square()
+    return -value / first / (1.0 - torch.where(correction.abs() < 0.5, correction, 0.0) / 2.0)

@@ -49,7 +49,7 @@ def _one_table(loss: AlphaLoss, cosines: Tensor, pairs: Pairs, base: Tensor | No
         place[members] = torch.arange(len(members), device=members.device)
         chosen = (place[pairs.row] >= 0).nonzero().squeeze(1)
         cosines = cosines[chosen]
-        pairs = Pairs.ordered(place[pairs.row[chosen]], pairs.column[chosen], len(members))
+        pairs, _ = Pairs.ordered(place[pairs.row[chosen]], pairs.column[chosen], len(members))  # in order as they are
     counts = torch.bincount(pairs.row, minlength=len(members))
     position = torch.arange(len(pairs.row), device=members.device) - pairs.start[pairs.row]
     at = (pairs.row, position)

@@ -27,6 +27,7 @@ from torch.profiler import record_function
 
 from qmargin.divergence.deformed import separation, support_reach
 from qmargin.heads.chunks import Chunk
+from qmargin.heads.gathered import pair_cosines
 from qmargin.heads.shadow import ROUNDING, Shadow
 
 BLOCK = 16  # classes of which only the largest score is compared at first
@@ -49,6 +50,7 @@ class Survivors(NamedTuple):
 
     row: Tensor  # (pairs,) int64
     column: Tensor  # (pairs,) int64, class indices
+    cosine: Tensor  # (pairs,) exact
     wide: Tensor  # (batch,) bool; such a row has no pairs
 
 
@@ -73,13 +75,14 @@ def screen(
         for number, chunk in enumerate(chunks):
             stream.add(chunk, scorer.scores(chunk), capacity)
             if number & (number + 1) == 0 or stream.pending > PENDING:
-                stream.tighten(steps=2)
+                stream.tighten()
                 if stream.wide.all():
                     break
         for chunk in stream.overflowed():
             stream.add(chunk, scorer.scores(chunk), None)
-        stream.tighten(steps=4)
-    return Survivors(stream.row, stream.column, stream.wide)
+        stream.tighten()
+    with record_function("qmargin::rescore"):
+        return stream.rescore(weight, shadow.inverse_norm)
 
 
 @contextmanager
@@ -128,7 +131,7 @@ class _Stream:
         residual = torch.linalg.vector_norm(directions - low, dim=1)  # (batch,)
         accumulation = directions.shape[1] * 2.0**-23 * 1.02
         self.slack = residual + (1.0 + residual) * shadow.worst_residual() + accumulation + ROUNDING
-        self.rounding = torch.finfo(self.low).eps  # twice what one rounding of a score can change, relatively
+        self.rounding = 0.51 * torch.finfo(self.low).eps  # what the rounding of a score can change, relatively
         self.log_least = None if query.log_base is None else query.log_base.amin()
         self.tau = query.theta_target - separation(query.log_q_target, query.alpha)  # the label alone
         self.wide = torch.zeros_like(residual, dtype=torch.bool)
@@ -169,19 +172,32 @@ class _Stream:
             self._keep((self.column < chunk.first) | (self.column >= chunk.last))
         return chunks
 
-    def tighten(self, steps: int) -> None:
-        """Raise the bounds by Newton steps over the kept pairs, and drop the pairs below."""
+    def tighten(self) -> None:
+        """Raise the bounds by a Newton step over the kept pairs, and drop the pairs below."""
         self._collect()
-        self._raise_bound(self.row, self._pessimistic(self.score, self.row), self._log_q(), steps)
+        self._raise_bound(self.row, self._pessimistic(self.score, self.row), self._log_q(self.column), steps=1)
         self._keep(self.score >= self.level[self.row])
         self.wide |= torch.bincount(self.row, minlength=len(self.tau)) > self.limit
-        self._set_level()
-        self._keep(~self.wide[self.row])
+        if self.wide.any():
+            self._set_level()
+            self._keep(~self.wide[self.row])
+
+    def rescore(self, weight: Tensor, inverse_norm: Tensor) -> Survivors:
+        """Exact cosines, of the pairs that are likely to be in a support first: they settle which others can be."""
+        likely = self.score.to(self.tau.dtype) >= (self.level + 2.0 * self.slack)[self.row]
+        first = likely.nonzero().squeeze(1)
+        row, column = self.row[first], self.column[first]
+        known = pair_cosines(self.query.directions, weight, inverse_norm, row, column)
+        self._raise_bound(row, self.query.scale * known, self._log_q(column), steps=3)
+        rest = (~likely & (self.score >= self.level[self.row])).nonzero().squeeze(1)
+        others = pair_cosines(self.query.directions, weight, inverse_norm, self.row[rest], self.column[rest])
+        chosen = torch.cat([first, rest])
+        return Survivors(self.row[chosen], self.column[chosen], torch.cat([known, others]), self.wide)
 
     def _seed(self, peaks: Tensor) -> None:
         """First bound of a row, from the largest score of each block of the first chunk."""
         row = torch.arange(peaks.shape[1], device=peaks.device).expand_as(peaks).reshape(-1)
-        self._raise_bound(row, self._pessimistic(peaks.reshape(-1), row), self.log_least, steps=4)
+        self._raise_bound(row, self._pessimistic(peaks.reshape(-1), row), self.log_least, steps=3)
 
     def _collect(self) -> None:
         """Turn the pending blocks into pairs."""
@@ -195,15 +211,17 @@ class _Stream:
         self.blocks, self.pending = [], 0
 
     def _keep(self, mask: Tensor) -> None:
-        self.row, self.column, self.score = self.row[mask], self.column[mask], self.score[mask]
+        kept = mask.nonzero().squeeze(1)
+        self.row, self.column, self.score = self.row[kept], self.column[kept], self.score[kept]
 
-    def _log_q(self) -> Tensor | None:
-        return None if self.query.log_base is None else self.query.log_base[self.column]
+    def _log_q(self, column: Tensor) -> Tensor | None:
+        return None if self.query.log_base is None else self.query.log_base[column]
 
     def _pessimistic(self, score: Tensor, row: Tensor) -> Tensor:
         """The least logits (pairs,) that the scores can stand for."""
         cosine = score.to(self.tau.dtype)
-        return self.query.scale * (cosine - self.rounding * cosine.abs() - self.slack[row])
+        least: Tensor = cosine - self.rounding * cosine.abs() - self.slack[row]
+        return self.query.scale * least
 
     def _raise_bound(self, row: Tensor, theta: Tensor, log_q: Tensor | None, steps: int) -> None:
         """`tau` becomes at most the threshold of the label and the pairs; all (pairs,)."""

@@ -5,10 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from qmargin.heads.buffers import GradientBuffer
 from qmargin.heads.chunked import Columns, chunked_terms
 from qmargin.heads.chunks import MULTIPLE, Chunk, chunks_of, default_chunk
 from qmargin.heads.contract import Head, Reduction, RowTerms, unit_rows
-from qmargin.heads.gathered import Pairs, gathered_cosines, pair_products
+from qmargin.heads.gathered import Pairs, gathered_cosines, pair_cosines
 from qmargin.heads.rows import join_rows, table_terms
 from qmargin.heads.screening import BLOCK, Query, Survivors, screen
 from qmargin.heads.shadow import Shadow
@@ -98,12 +99,13 @@ class StreamingHead(Head):
         self.chunk = chunk
         self.update = update
         self.shadow = Shadow(PRECISIONS[precision])
+        self._buffer = GradientBuffer()
 
     def refresh(self) -> None:
         """Forget what was derived from `weight`: needed only after edits that torch does not count (`.data`, numpy)."""
         self.shadow.forget()
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # torch's own
     def _evaluate(self, embeddings: Tensor, labels: Tensor) -> RowTerms:
         directions = unit_rows(embeddings, "an embedding must be finite and not zero; look for NaN or a dead backbone")
         if self.weight.dtype not in (torch.float32, torch.float64):
@@ -119,42 +121,46 @@ class StreamingHead(Head):
         """Rows with few candidates are solved on those, the others on every class."""
         if self.loss.alpha == 1.0:
             return self._streamed(directions, labels)
-        row, column, wide = self._screened(directions, labels)
+        rows = torch.arange(len(labels), device=labels.device)
+        own = pair_cosines(directions, self.weight, self.shadow.inverse_norm, rows, labels)
+        survivors = self._screened(directions, labels, own)
+        wide = survivors.wide
         if not wide.any():
-            return self._gathered(directions, labels, row, column)
+            return self._gathered(directions, labels, own, survivors)
         narrow, members = (~wide).nonzero().squeeze(1), wide.nonzero().squeeze(1)
         parts = [(members, self._streamed(directions[members], labels[members]))]
         if len(narrow) > 0:
             place = torch.cumsum(~wide, 0) - 1
-            parts.append((narrow, self._gathered(directions[narrow], labels[narrow], place[row], column)))
+            survivors = survivors._replace(row=place[survivors.row])
+            parts.append((narrow, self._gathered(directions[narrow], labels[narrow], own[narrow], survivors)))
         return join_rows(parts)
 
-    def _screened(self, directions: Tensor, labels: Tensor) -> Survivors:
-        with torch.no_grad():
-            rows = torch.arange(len(labels), device=labels.device)
-            inverse_norm = self.shadow.inverse_norm[labels]
-            cosine = pair_products(directions, self.weight, Pairs(rows, labels, rows)) * inverse_norm
-            target = self.loss.margin.apply(cosine, self.loss.scale, self.loss.alpha)
-            log_base = self._log_base()
-            log_q = torch.zeros_like(cosine) if target.log_q is None else target.log_q
-            if log_base is not None:
-                log_q = log_q + log_base[labels]
-            theta = self.loss.scale * target.cosine
-            query = Query(directions, theta, log_q, log_base, self.loss.scale, self.loss.alpha)
-            chunks = self._chunks(labels)
-            # on the CPU a host read costs nothing; elsewhere an eighth of a chunk's blocks is kept without asking
-            capacity = None if directions.device.type == "cpu" else chunks[0].size * len(labels) // (8 * BLOCK)
-            limit = max(WIDE_LEAST, self.num_classes // WIDE_SHARE)
-            return screen(query, self.shadow, self.weight, chunks, limit=limit, capacity=capacity)
+    @torch.no_grad()
+    def _screened(self, directions: Tensor, labels: Tensor, own: Tensor) -> Survivors:
+        target = self.loss.margin.apply(own, self.loss.scale, self.loss.alpha)
+        log_base = self._log_base()
+        log_q = torch.zeros_like(own) if target.log_q is None else target.log_q
+        if log_base is not None:
+            log_q = log_q + log_base[labels]
+        theta = self.loss.scale * target.cosine
+        query = Query(directions, theta, log_q, log_base, self.loss.scale, self.loss.alpha)
+        chunks = self._chunks(labels)
+        # on the CPU a host read costs nothing; elsewhere an eighth of a chunk's blocks is kept without asking
+        capacity = None if directions.device.type == "cpu" else chunks[0].size * len(labels) // (8 * BLOCK)
+        limit = max(WIDE_LEAST, self.num_classes // WIDE_SHARE)
+        return screen(query, self.shadow, self.weight, chunks, limit=limit, capacity=capacity)
 
-    def _gathered(self, directions: Tensor, labels: Tensor, row: Tensor, column: Tensor) -> RowTerms:
-        own = torch.arange(len(labels), device=labels.device)
-        pairs = Pairs.ordered(torch.cat([own, row]), torch.cat([labels, column]), len(labels))
-        cosines = gathered_cosines(directions, self.weight, self.shadow.inverse_norm, pairs)
+    def _gathered(self, directions: Tensor, labels: Tensor, own: Tensor, survivors: Survivors) -> RowTerms:
+        rows = torch.arange(len(labels), device=labels.device)
+        pairs, order = Pairs.ordered(
+            torch.cat([rows, survivors.row]), torch.cat([labels, survivors.column]), len(labels)
+        )
+        known = torch.cat([own, survivors.cosine])[order]
+        cosines = gathered_cosines(directions, self.weight, self.shadow.inverse_norm, pairs, known, self._buffer)
         return table_terms(self.loss, cosines, pairs, self.base)
 
     def _streamed(self, directions: Tensor, labels: Tensor) -> RowTerms:
-        columns = Columns(self.shadow, self._chunks(labels), self._log_base())
+        columns = Columns(self.shadow, self._chunks(labels), self._log_base(), self._buffer)
         return chunked_terms(self.loss, directions, self.weight, labels, columns)
 
     def _chunks(self, labels: Tensor) -> list[Chunk]:

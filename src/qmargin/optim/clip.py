@@ -1,0 +1,57 @@
+"""Clipping by the global norm, over dense and sparse gradients together."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from qmargin.optim._chunks import touched_rows
+from qmargin.optim.rows import check_setting
+
+
+@torch.no_grad()
+def clip_grad_norm_(
+    parameters: Iterable[Tensor] | Tensor, max_norm: float, *, error_if_nonfinite: bool = False
+) -> Tensor:
+    """Scale all gradients in place so that their common 2-norm is at most `max_norm`; returns the norm before.
+
+    As torch.nn.utils.clip_grad_norm_, which refuses sparse gradients. Duplicated rows are added up first (the norm is
+    that of the sum), and the coalesced gradient is stored in `.grad`.
+
+        norm = sqrt(sum over gradients of |g|_2^2);  g <- g * min(1, max_norm / (norm + 1e-6))
+
+    Args:
+        parameters: parameters, or one; those without gradient are skipped. Several devices are allowed.
+        max_norm: largest norm, >= 0.
+        error_if_nonfinite: raise where the norm is NaN or infinite (a host read); else such a norm spreads to every
+            gradient.
+
+    Returns:
+        0-dimensional tensor on the device of the first gradient; 0 where there is none.
+
+    Raises:
+        ValueError: `max_norm` is no number >= 0, or a sparse gradient has more than one sparse dimension.
+        RuntimeError: the norm is not finite and `error_if_nonfinite`, from torch.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.nn.Parameter(torch.zeros(4, 2))
+        >>> weight.grad = torch.sparse_coo_tensor([[2, 2]], [[3.0, 0.0], [0.0, 4.0]], (4, 2), check_invariants=True)
+        >>> clip_grad_norm_([weight], max_norm=1.0)
+        tensor(5.)
+        >>> weight.grad.values()
+        tensor([[0.6000, 0.8000]])
+    """
+    check_setting("max_norm", max_norm)
+    values = []
+    for parameter in [parameters] if isinstance(parameters, Tensor) else parameters:
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+        values.append(touched_rows(parameter.grad)[1])
+    norm = torch.nn.utils.get_total_norm(values, error_if_nonfinite=error_if_nonfinite)
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(factor.to(value.device))
+    return norm
