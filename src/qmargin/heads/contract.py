@@ -114,6 +114,22 @@ class Head(nn.Module, ABC):
         """Draw the prototypes anew from normal(0, 0.01) with torch's generator."""
         nn.init.normal_(self.weight, std=PROTOTYPE_STD)
 
+    def make_optimizer(
+        self, *, lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
+    ) -> torch.optim.Optimizer:
+        """An optimizer of the prototypes alone: torch.optim.SGD, or one of its meaning that takes sparse gradients.
+
+        Args:
+            lr: learning rate, >= 0.
+            momentum: in [0, 1).
+            weight_decay: L2 penalty on the prototypes, >= 0.
+            nesterov: Nesterov's variant of the momentum.
+
+        Raises:
+            ValueError: a value outside its range, nesterov without momentum.
+        """
+        return torch.optim.SGD([self.weight], lr, momentum, weight_decay=weight_decay, nesterov=nesterov)
+
     @property
     def stats(self) -> HeadStats:
         """Statistics of the last call."""

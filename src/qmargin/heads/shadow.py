@@ -2,7 +2,7 @@
 
 A shadow follows ONE weight. It notices every change torch can see (in-place edits, load_state_dict, `.to()`, another
 parameter, a swapped `.data`) by the weight's identity, address and version counter, and is then made anew. An optimizer
-that tells it which rows moved (`begin`, `moved`, `end`) keeps it in step for the price of those rows.
+that tells a `ShadowListener` which rows moved keeps it in step for the price of those rows.
 """
 
 from typing import Any
@@ -35,7 +35,6 @@ class Shadow:
         self._source: Tensor | None = None
         self._key: tuple[int, int] | None = None
         self.rows = None
-        self._updating = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Shadow":
         """The copy of a head has another weight: its shadow starts empty."""
@@ -67,34 +66,27 @@ class Shadow:
             self.rows = torch.empty_like(weight, dtype=self.dtype)
         for low_end in range(0, classes, ROWS):
             chunk = slice(low_end, min(low_end + ROWS, classes))
-            self._write(chunk, weight[chunk])
+            self.write(chunk, weight[chunk])
         check_rows(
             self.inverse_norm.isfinite() & (self.inverse_norm > 0.0),
             "a prototype (row of head.weight) must be finite and not zero; was it loaded?",
         )
+        self.renew(weight)
+
+    def listener(self, weight: Tensor) -> "ShadowListener":
+        """For the optimizer of `weight`."""
+        return ShadowListener(self, weight)
+
+    def renew(self, weight: Tensor) -> None:
+        """What was written is all that changed: it is the shadow of `weight` as it is now."""
         self._source, self._key = weight, _key(weight)
-
-    def begin(self) -> None:
-        """An optimizer is about to move rows of the weight."""
-        self._updating = self._source is not None and self._key == _key(self._source)
-
-    @torch.no_grad()
-    def moved(self, index: slice | Tensor, rows: Tensor) -> None:
-        """Rows `index` of the weight now hold `rows` (rows, dim)."""
-        if self._updating:
-            self._write(index, rows)
-
-    def end(self) -> None:
-        """The optimizer is done: what the shadow was told is all that changed."""
-        if self._updating and self._source is not None:
-            self._key = _key(self._source)
-        self._updating = False
 
     def worst_residual(self) -> Tensor:
         """The largest residual of all prototypes (0-dimensional); NaN where one is zero or not finite."""
         return self.residual.amax()
 
-    def _write(self, index: slice | Tensor, rows: Tensor) -> None:
+    def write(self, index: slice | Tensor, rows: Tensor) -> None:
+        """Rows `index` of the weight are `rows` (rows, dim)."""
         rows = to_compute_dtype(rows)
         norm = torch.linalg.vector_norm(rows, dim=1)
         self.inverse_norm[index] = norm.reciprocal()
@@ -105,6 +97,29 @@ class Shadow:
         rounded = unit.to(self.rows.dtype)
         self.rows[index] = rounded
         self.residual[index] = torch.linalg.vector_norm(unit.sub_(rounded), dim=1)
+
+
+class ShadowListener:
+    """Keeps a shadow in step with a weight that an optimizer moves (`qmargin.optim.RowListener`)."""
+
+    def __init__(self, shadow: Shadow, weight: Tensor) -> None:
+        self.shadow, self.weight = shadow, weight
+        self._following = False
+
+    def begin(self) -> None:
+        """Rows are about to move; a shadow that is not fresh now is made anew later."""
+        self._following = self.shadow.is_fresh(self.weight, low=False)
+
+    @torch.no_grad()
+    def moved(self, index: slice | Tensor, rows: Tensor) -> None:
+        """Rows `index` now hold `rows` (rows, dim)."""
+        if self._following:
+            self.shadow.write(index, rows)
+
+    def end(self) -> None:
+        """All rows that move have moved."""
+        if self._following:
+            self.shadow.renew(self.weight)
 
 
 def _key(weight: Tensor) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from qmargin.heads.rows import join_rows, table_terms
 from qmargin.heads.screening import BLOCK, Query, Survivors, screen
 from qmargin.heads.shadow import Shadow
 from qmargin.losses import AlphaLoss
+from qmargin.optim import RowAdamW, RowSGD, Update
 
 Precision = Literal["bfloat16", "float16", "float32"]
 PRECISIONS: dict[str, torch.dtype | None] = {
@@ -82,7 +83,7 @@ class StreamingHead(Head):
         *,
         precision: Precision = "bfloat16",
         chunk: int | None = None,
-        update: Literal["dense", "lazy"] = "dense",
+        update: Update = "dense",
         reduction: Reduction = "mean",
         base: Tensor | None = None,
         device: torch.device | str | None = None,
@@ -104,6 +105,35 @@ class StreamingHead(Head):
     def refresh(self) -> None:
         """Forget what was derived from `weight`: needed only after edits that torch does not count (`.data`, numpy)."""
         self.shadow.forget()
+
+    def make_optimizer(
+        self, *, lr: float, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
+    ) -> RowSGD:
+        """SGD of the prototypes, as `head.update` says; it keeps what the head derived from the prototypes in step."""
+        listener = self.shadow.listener(self.weight)
+        return RowSGD(
+            [self.weight],
+            lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            update=self.update,
+            listener=listener,
+        )
+
+    def make_adamw(
+        self,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> RowAdamW:
+        """Row-wise AdamW of the prototypes, as `head.update` says."""
+        listener = self.shadow.listener(self.weight)
+        return RowAdamW(
+            [self.weight], lr, betas=betas, eps=eps, weight_decay=weight_decay, update=self.update, listener=listener
+        )
 
     @torch.compiler.disable  # type: ignore[untyped-decorator] # torch's own
     def _evaluate(self, embeddings: Tensor, labels: Tensor) -> RowTerms:
