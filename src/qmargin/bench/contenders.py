@@ -6,8 +6,9 @@ their public descriptions.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 - the name the field uses
 from torch.profiler import record_function
 
 from qmargin.bench.scene import Batch, Scene
-from qmargin.heads import DenseHead, Head, StreamingHead
+from qmargin.heads import Head
 from qmargin.losses import AlphaLoss, ArcFace
 from qmargin.losses.margins import shifted_cosine
 
@@ -57,13 +58,21 @@ class Contender(ABC):
         return {} if self.head is None else self.head.stats.as_floats()
 
 
-class Dense(Contender):
-    """`DenseHead` under `torch.optim.SGD`."""
+class WithHead(Contender):
+    """A head of this package under the optimizer it makes.
 
-    def __init__(self, scene: Scene, loss: AlphaLoss) -> None:
+    Args:
+        scene: prototypes and batches.
+        kind: of the head.
+        loss: any row of the family.
+        options: of the head, e.g. `update="lazy"`.
+    """
+
+    def __init__(self, scene: Scene, kind: Callable[..., Head], loss: AlphaLoss, **options: Any) -> None:  # noqa: ANN401
         super().__init__(scene)
-        self.head = _head_on(self.weight, DenseHead(*scene.weight.shape, loss, device="meta"))
-        self.optimizer = torch.optim.SGD([self.weight], lr=LEARNING_RATE, momentum=MOMENTUM)
+        self.head = kind(*scene.weight.shape, loss, device="meta", **options)  # no memory of its own
+        self.head.weight = self.weight
+        self.optimizer = self.head.make_optimizer(lr=LEARNING_RATE, momentum=MOMENTUM)
 
     def loss(self, batch: Batch) -> Tensor:
         """Of all classes."""
@@ -72,24 +81,8 @@ class Dense(Contender):
         return result
 
 
-class Streaming(Contender):
-    """`StreamingHead` under its own optimizer."""
-
-    def __init__(self, scene: Scene, loss: AlphaLoss, update: Literal["dense", "lazy"] = "dense") -> None:
-        super().__init__(scene)
-        head = StreamingHead(*scene.weight.shape, loss, update=update, device="meta")
-        self.head = _head_on(self.weight, head)
-        self.optimizer = head.make_optimizer(lr=LEARNING_RATE, momentum=MOMENTUM)
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Of all classes, streamed."""
-        assert self.head is not None
-        result: Tensor = self.head(*batch)
-        return result
-
-
 class PlainArcFace(Contender):
-    """ArcFace as it is usually written: normalise, `F.linear` (under bfloat16 autocast or not), margin, cross-entropy."""
+    """ArcFace as it is usually written: normalise, `F.linear` (maybe under autocast), margin, cross-entropy."""
 
     def __init__(self, scene: Scene, scale: float, *, autocast: bool) -> None:
         super().__init__(scene)
@@ -190,12 +183,6 @@ def plain_arcface(embeddings: Tensor, weight: Tensor, labels: Tensor, scale: flo
     cosines, at_label = cosines.float(), labels.unsqueeze(1)
     target = shifted_cosine(cosines.gather(1, at_label), ARCFACE_M)
     return F.cross_entropy(scale * cosines.scatter(1, at_label, target), labels)
-
-
-def _head_on(weight: nn.Parameter, head: Head) -> Head:
-    """`head`, built without memory of its own, on the prototypes of the scene."""
-    head.weight = weight
-    return head
 
 
 def arcface(scale: float) -> AlphaLoss:

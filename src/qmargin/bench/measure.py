@@ -19,6 +19,7 @@ from qmargin.bench.scene import Scene
 
 PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::matmul", "aten::linear", "aten::bmm", "aten::addmm_"})
 LABEL = "qmargin::"
+PARTS = ("product", "screen", "rescore", "solve", "backward", "update", "other")
 
 
 @dataclass(frozen=True)
@@ -95,20 +96,19 @@ def release_gradients(scene: Scene) -> None:
 
 
 def time_split(scene: Scene, side: Side) -> dict[str, float]:
-    """Seconds of one warm step by part, from torch's profiler: product, and the head's labels `qmargin::...`.
+    """Seconds of one warm step by part (`PARTS`), from torch's profiler and the labels `qmargin::...` of the head.
 
-    An operator's own time counts for the innermost label around it, matrix products within screening count as "product";
-    what stands in no label is "other". The profiler slows small steps down: read the shares.
+    An operator's own time counts for the innermost label around it; matrix products within screening count as
+    "product"; what stands in no label is "other". The profiler slows small steps down: read the shares.
     """
     contender = side.make(scene)
     batches = scene.batches[side.state]
     contender.step(batches[0])
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         contender.step(batches[1])
-    split: dict[str, float] = {}
+    split = dict.fromkeys(PARTS, 0.0)
     for event in profiler.events() or []:
-        part = _part(event)
-        split[part] = split.get(part, 0.0) + event.self_cpu_time_total / 1e6
+        split[_part(event)] += event.self_cpu_time_total / 1e6
     del contender
     release_gradients(scene)
     return split
@@ -118,8 +118,8 @@ def _part(event: Any) -> str:  # noqa: ANN401 - torch's FunctionEvent
     product = False
     while event is not None:
         product = product or event.name in PRODUCTS
-        if event.name.startswith(LABEL):
-            label: str = event.name.removeprefix(LABEL)
+        label: str = event.name.removeprefix(LABEL)
+        if label != event.name and label in PARTS:  # the operators of this package have names of the same kind
             return "product" if product and label == "screen" else label
         event = event.cpu_parent
     return "other"

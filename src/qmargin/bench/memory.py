@@ -97,10 +97,11 @@ def _steps(scene: Scene, side: Side) -> Contender:
 def _high_water(profiler: profile) -> int:
     """Highest running sum of the bytes that torch allocated and released."""
     assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
     total = highest = 0
     for event in profiler.profiler.kineto_results.events():
         if event.name() == "[memory]":
-            total += event.nbytes()
+            total += event.nbytes()  # type: ignore[union-attr] # torch's stub lacks it
             highest = max(highest, total)
     return highest
 

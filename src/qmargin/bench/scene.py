@@ -1,7 +1,6 @@
 """What a head is measured on: shared prototypes, and batches as at the start and towards the end of a training.
 
-Both states use the same prototypes, rows drawn from normal(0, 0.01): directions without any order, as those of a trained
-head nearly are.
+Both states use the same prototypes, rows drawn from normal(0, 0.01): directions without any order.
 
     untrained   embeddings are random directions: every cosine is noise of standard deviation 1/sqrt(dim)
     trained     e = 0.6 u_y + 0.40 u_a + 0.35 u_b + 0.30 u_c + 0.25 u_d + 0.20 u_f + 0.41 noise

@@ -5,11 +5,12 @@ from dataclasses import replace
 from functools import partial
 
 from qmargin.bench import plan
-from qmargin.bench.contenders import Contender, Dense, PartialFC, PlainArcFace, Product, Streaming, arcface
+from qmargin.bench.contenders import Contender, PartialFC, PlainArcFace, Product, WithHead, arcface
 from qmargin.bench.measure import Side
 from qmargin.bench.plan import Cost, Problem
 from qmargin.bench.quantities import bytes_text
 from qmargin.bench.scene import STATES, Scene
+from qmargin.heads import DenseHead, StreamingHead
 from qmargin.losses import AlphaLoss
 
 CHUNK = 4096  # classes a product, of the chunked floor
@@ -35,7 +36,7 @@ def baseline_sides(scale: float = 64.0, rate: float = 0.1) -> list[Side]:
         return Side(name, make, cost, STATES[0], scale)
 
     sides = [
-        side(DENSE, partial(Dense, loss=arcface(scale)), plan.dense),
+        side(DENSE, partial(WithHead, kind=DenseHead, loss=arcface(scale)), plan.dense),
         side(AUTOCAST, partial(PlainArcFace, scale=scale, autocast=True), plan.dense_autocast),
     ]
     for autocast, precision in ((False, "float32"), (True, "bfloat16 autocast")):
@@ -60,7 +61,7 @@ def streaming_side(name: str, loss: AlphaLoss, update: str, state: str) -> Side:
     """
     cost = partial(_streaming, alpha=loss.alpha, update=update)
     title = f"streaming {name} s={loss.scale:g} {update}, {state}"
-    return Side(title, partial(Streaming, loss=loss, update=update), cost, state, loss.scale)
+    return Side(title, partial(WithHead, kind=StreamingHead, loss=loss, update=update), cost, state, loss.scale)
 
 
 def _partial_fc(problem: Problem, rate: float) -> Cost:

@@ -18,8 +18,8 @@ HEADS = (dense, partial_fc, streaming)
 class Arguments:
     """Will this head fit into that memory, and what will a step cost? By formula; nothing is allocated.
 
-    The answer is for the head alone: prototypes, momentum and everything that exists at the peak of a step. The backbone
-    comes on top. docs/planning.md explains each term; tests compare them with measured peaks.
+    The answer is for the head alone: prototypes, momentum and everything that exists at the peak of a step. The
+    backbone comes on top. docs/planning.md explains each term; tests compare them with measured peaks.
 
     Example: qmargin plan --classes 2e6 --dim 512 --batch 1024 --device-memory 80GB
     """
