@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-CACHE_BYTES = 1 << 19  # rows of one chunk on a CPU: they, their gradient and their state stay in the second-level cache
+CACHE_BYTES = 1 << 21  # rows of one chunk on a CPU: small enough for the shared cache, large enough to hide each call
 LAUNCH_BYTES = 1 << 26  # elsewhere: enough work for one kernel launch
 
 Chunk = tuple[slice | Tensor, list[Tensor], Tensor]
@@ -31,8 +31,21 @@ def touched_rows(grad: Tensor) -> tuple[Tensor | None, Tensor]:
             f"a sparse gradient of prototypes has one sparse dimension (whole rows), got {grad.sparse_dim()}; "
             "build it as torch.sparse_coo_tensor(rows[None], values, shape)"
         )
-    grad = grad.coalesce()
+    grad = coalesced(grad)
     return grad.indices()[0], grad.values()
+
+
+def coalesced(grad: Tensor) -> Tensor:
+    """The sparse gradient with distinct, ascending rows: itself where it has them, without the copy of its values.
+
+    Autograd forgets that a gradient was coalesced when it stores it in `.grad`.
+    """
+    if not grad.is_coalesced():
+        rows = grad._indices()[0]  # noqa: SLF001 - what torch.amp.GradScaler reads, too
+        if not bool((rows[1:] > rows[:-1]).all()):
+            return grad.coalesce()
+        grad._coalesced_(True)
+    return grad
 
 
 def dense_chunks(tensors: list[Tensor], grad: Tensor) -> Iterator[Chunk]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from qmargin.optim._chunks import touched_rows
+from qmargin.optim._chunks import coalesced, touched_rows
 from qmargin.optim.rows import check_setting
 
 
@@ -48,7 +48,7 @@ def clip_grad_norm_(
         if parameter.grad is None:
             continue
         if parameter.grad.is_sparse:
-            parameter.grad = parameter.grad.coalesce()
+            parameter.grad = coalesced(parameter.grad)
         values.append(touched_rows(parameter.grad)[1])
     norm = torch.nn.utils.get_total_norm(values, error_if_nonfinite=error_if_nonfinite)
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
