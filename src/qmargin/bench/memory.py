@@ -24,6 +24,7 @@ from qmargin.bench.scene import Scene, Sizes, make_scene
 
 STEPS = 3
 PROC = Path("/proc")
+GROUP = Path("/sys/fs/cgroup")  # limits of the container
 TINY = Sizes(classes=64, dim=32, batch=4)
 
 
@@ -42,12 +43,9 @@ def available_memory() -> int:
         available = int(lines["MemAvailable"].split()[0]) * 1024
     else:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    group = Path("/sys/fs/cgroup")
-    if (group / "memory.max").exists() and (
-        limit := (group / "memory.max").read_text(encoding="ascii").strip()
-    ) != "max":
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        available = min(available, int(limit) - used)
+    limit = GROUP / "memory.max"
+    if limit.exists() and (most := limit.read_text(encoding="ascii").strip()) != "max":
+        available = min(available, int(most) - int((GROUP / "memory.current").read_text(encoding="ascii")))
     return max(available, 0)
 
 
@@ -101,7 +99,7 @@ def _high_water(profiler: profile) -> int:
     total = highest = 0
     for event in profiler.profiler.kineto_results.events():
         if event.name() == "[memory]":
-            total += event.nbytes()  # type: ignore[union-attr] # torch's stub lacks it
+            total += event.nbytes()  # type: ignore[attr-defined] # torch's stub lacks it
             highest = max(highest, total)
     return highest
 

@@ -128,7 +128,7 @@ def _table(sides: Sequence[Side], sizes: Sizes, timings: dict[str, Timing], peak
     )
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("side")
-    for column in ("seconds", "times dense", "peak memory", "torch's part", "support", "candidates"):
+    for column in ("seconds", "times dense", "peak memory", "support", "candidates"):
         table.add_column(column, justify="right")
     reference = timings[DENSE].median if DENSE in timings else None
     for side in sides:
@@ -137,7 +137,7 @@ def _table(sides: Sequence[Side], sizes: Sizes, timings: dict[str, Timing], peak
             side.name,
             f"{timing.median:.4f}",
             "" if reference is None else f"{timing.median / reference:.3f}",
-            *(("", "") if peak is None else (bytes_text(peak.resident), bytes_text(peak.allocated))),
+            "" if peak is None else bytes_text(peak.resident),
             *(f"{timing.stats[name]:.1f}" if timing.stats else "" for name in ("support_size", "candidates")),
         )
     return table
