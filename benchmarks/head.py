@@ -94,7 +94,8 @@ def measure(sides: Sequence[Side], sizes: Sizes, threads: int, rounds: int, step
 
 def _row(scene: Scene, side: Side, threads: int, timings: dict[str, Timing], peak: Peak) -> dict[str, str]:
     sizes, timing = scene.sizes, timings[side.name]
-    formula = side.cost(Problem(classes=sizes.classes, dim=sizes.dim, batch=sizes.batch)).beyond
+    support = max(timing.stats.get("support_size", 1.0), 1.0)
+    formula = side.cost(Problem(classes=sizes.classes, dim=sizes.dim, batch=sizes.batch, support=support)).beyond
     row = dict(zip(KEY, [*map(str, sizes), str(threads), side.name], strict=True))
     row |= {"state": side.state, "scale": f"{side.scale:g}", "seconds": f"{timing.median:.5f}"}
     row |= {"fastest": f"{min(timing.seconds):.5f}", "slowest": f"{max(timing.seconds):.5f}"}
