@@ -3,6 +3,8 @@
 The order of the data is the order of the folders:
 
     data, backbones -> divergence -> losses, optim -> heads -> training -> scoring -> protocols, metrics -> report
+
+and beside it `bench`, which measures heads.
 """
 
 import ast
@@ -22,6 +24,7 @@ MAY_IMPORT = {  # stage: the other stages it may import
     "losses": {"divergence"},
     "optim": {"divergence"},
     "heads": {"divergence", "losses", "optim"},
+    "bench": {"divergence", "losses", "optim", "heads"},
     "training": {"data", "backbones", "divergence", "losses", "optim", "heads"},
     "scoring": {"data", "backbones", "training"},
     "protocols": {"data", "scoring", "metrics"},

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 import qmargin
-from qmargin.cli import compare, demo, evaluate, ijb, info, pack, pairs, train
+from qmargin.cli import bench, compare, demo, evaluate, ijb, info, pack, pairs, plan, train
 from qmargin.recipes.registry import nearest
 from qmargin.training import Interrupted
 
@@ -19,6 +19,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "pack": pack.run,
     "compare": compare.run,
     "demo": demo.run,
+    "bench": bench.run,
+    "plan": plan.run,
     "info": info.run,
 }
 EXIT_BAD_INPUT = 2

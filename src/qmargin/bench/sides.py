@@ -1,0 +1,93 @@
+"""The sides that need nothing but this package, by the names the tables use, and the check that they fit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from qmargin.bench import plan
+from qmargin.bench.contenders import Contender, PartialFC, PlainArcFace, Product, WithHead, arcface
+from qmargin.bench.measure import Side
+from qmargin.bench.plan import Cost, Problem
+from qmargin.bench.quantities import bytes_text
+from qmargin.bench.scene import STATES, Scene
+from qmargin.heads import DenseHead, StreamingHead
+from qmargin.losses import AlphaLoss
+
+CHUNK = 4096  # classes a product, of the chunked floor
+DENSE, AUTOCAST, PFC, PFC_HALF, FLOOR = (
+    "dense float32",
+    "dense bfloat16 autocast",
+    "partial FC 0.1 float32",
+    "partial FC 0.1 bfloat16 autocast",
+    "bfloat16 product",
+)
+FLOOR_CHUNKED = "bfloat16 product in chunks"
+
+
+def baseline_sides(scale: float = 64.0, rate: float = 0.1) -> list[Side]:
+    """ArcFace as others compute it, and the floor; their cost depends neither on the data nor on the scale.
+
+    Args:
+        scale: of ArcFace.
+        rate: of Partial FC.
+    """
+
+    def side(name: str, make: Callable[[Scene], Contender], cost: Callable[[Problem], Cost]) -> Side:
+        return Side(name, make, cost, STATES[0], scale)
+
+    sides = [
+        side(DENSE, partial(WithHead, kind=DenseHead, loss=arcface(scale)), plan.dense),
+        side(AUTOCAST, partial(PlainArcFace, scale=scale, autocast=True), plan.dense_autocast),
+    ]
+    for autocast, precision in ((False, "float32"), (True, "bfloat16 autocast")):
+        make = partial(PartialFC, scale=scale, rate=rate, autocast=autocast)
+        sides.append(side(f"partial FC {rate:g} {precision}", make, partial(_partial_fc, rate=rate)))
+    sides += [
+        side(FLOOR, Product, plan.product),
+        side(FLOOR_CHUNKED, partial(Product, chunk=CHUNK), plan.product),
+        streaming_side("ArcFace", arcface(scale), "dense", STATES[0]),
+    ]
+    return sides
+
+
+def streaming_side(name: str, loss: AlphaLoss, update: str, state: str) -> Side:
+    """`StreamingHead` with a loss, e.g. `streaming QMargin s=64 lazy, trained`.
+
+    Args:
+        name: of the loss.
+        loss: any row of the family.
+        update: "dense" or "lazy".
+        state: of training, one of `qmargin.bench.scene.STATES`.
+    """
+    cost = partial(_streaming, alpha=loss.alpha, update=update)
+    title = f"streaming {name} s={loss.scale:g} {update}, {state}"
+    return Side(title, partial(WithHead, kind=StreamingHead, loss=loss, update=update), cost, state, loss.scale)
+
+
+def _partial_fc(problem: Problem, rate: float) -> Cost:
+    return plan.partial_fc(replace(problem, rate=rate))
+
+
+def _streaming(problem: Problem, alpha: float, update: str) -> Cost:
+    return plan.streaming(replace(problem, alpha=alpha, update=update))  # type: ignore[arg-type] # Problem checks it
+
+
+def check_fits(sides: Sequence[Side], problem: Problem, available: int) -> Cost:
+    """The largest need of any side (one lives at a time).
+
+    Args:
+        sides: to be measured.
+        problem: their size.
+        available: bytes.
+
+    Raises:
+        ValueError: a side would not fit; the message has its arithmetic.
+    """
+    worst = max(((side, side.cost(problem)) for side in sides), key=lambda pair: pair[1].total)
+    side, cost = worst
+    if cost.total > available:
+        raise ValueError(
+            f"{side.name} at {problem.classes:,} classes, dim {problem.dim}, batch {problem.batch} needs "
+            f"{cost.arithmetic()}, available are {bytes_text(available)}: take fewer classes, or leave that side out"
+        )
+    return cost

@@ -1,0 +1,135 @@
+"""The peers of benchmarks/ compute the cross-entropy they are named after, and its table of rows can be resumed."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from qmargin.bench.scene import Sizes, make_scene
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+MODULES = ("peers", "head", "head_growth", "head_plot", "head_training")
+SIZES = Sizes(classes=130, dim=16, batch=8)
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[dict[str, ModuleType]]:
+    """The scripts as modules; they import each other from their folder, as when they are run."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield {name: import_module(name) for name in MODULES}
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+        for name in MODULES:
+            sys.modules.pop(name, None)
+
+
+def test_cross_entropies_are_the_naive_line(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts["peers"], "CHUNK", 60)  # the last chunk is shorter
+    for side in scripts["peers"].peer_sides(scale=16.0):
+        scene = make_scene(SIZES)
+        batch = scene.batches["trained"][0]
+        weight = scene.weight.clone().requires_grad_()
+        naive = F.cross_entropy(16.0 * F.normalize(batch.embeddings) @ F.normalize(weight).T, batch.labels)
+        expected = torch.autograd.grad(naive, (batch.embeddings, weight))
+        if side.name.startswith("cut-cross-entropy"):
+            continue  # an extra, compiled for half a minute
+        contender = side.make(scene)
+        if not hasattr(F, "linear_cross_entropy") and side.name.startswith("linear"):
+            continue
+        loss = contender.loss(batch)
+        torch.testing.assert_close(loss, naive, rtol=1e-5, atol=1e-6)
+        gradients = torch.autograd.grad(loss, (batch.embeddings, contender.weight))
+        torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-6)
+        before = scene.weight.clone()
+        contender.step(batch)
+        assert not torch.equal(scene.weight, before)
+        assert side.cost(scripts["head"].Problem(classes=100, dim=8, batch=4)).total > 0
+
+
+def test_rows_of_another_size_stay_and_rows_measured_anew_are_replaced(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    head, path = scripts["head"], tmp_path / "head.csv"
+
+    def row(classes: int, seconds: str) -> dict[str, str]:
+        cells = dict.fromkeys(head.COLUMNS, "")
+        return cells | {
+            "classes": str(classes),
+            "dim": "8",
+            "batch": "4",
+            "threads": "1",
+            "side": "a",
+            "seconds": seconds,
+        }
+
+    head.write_rows(path, [row(1000, "1")])
+    head.write_rows(path, [row(200, "2")])
+    head.write_rows(path, [row(1000, "3")])
+    with path.open(newline="") as file:
+        assert [(line["classes"], line["seconds"]) for line in csv.DictReader(file)] == [("200", "2"), ("1000", "3")]
+
+
+def test_a_row_has_every_column(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    head = scripts["head"]
+    monkeypatch.setattr(head, "peak_of", lambda _side, _sizes, _threads: head.Peak(2_000_000, 1_000_000))
+    sides = [side for side in head.all_sides() if not side.name.startswith(("cut", "linear"))]
+    names = [side.name for side in sides]
+    assert len(set(names)) == len(names) == 18
+    measured = head.measure(head.that_run(sides, SIZES), SIZES, threads=1, rounds=1, steps=1)
+    assert [row["side"] for row in measured] == names
+    assert all(set(row) <= set(head.COLUMNS) for row in measured)
+    ours = measured[-1]
+    assert set(ours) == set(head.COLUMNS)
+    assert float(ours["times dense float32"]) * float(measured[0]["seconds"]) == pytest.approx(
+        float(ours["seconds"]), rel=0.01
+    )
+    assert float(ours["times W resident"]) == pytest.approx(2_000_000 / (130 * 16 * 4), rel=1e-3)
+    assert float(ours["update ms"]) > 0.0
+
+
+def test_what_does_not_fit_is_left_out_by_name(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = scripts["head"]
+    monkeypatch.setattr(head, "available_memory", lambda: 15_000_000_000)
+    large = Sizes(classes=10_000_000, dim=128, batch=128)
+    sides = [side for side in head.all_sides() if not side.name.startswith(("cut", "linear", "chunked"))]
+    names = {side.name for side in head.that_run(sides, large)}
+    assert "left out: dense float32: prototypes 5.12 GB + momentum 5.12 GB" in capsys.readouterr().out
+    assert "streaming QMargin s=64 lazy, trained" in names
+    assert "bfloat16 product" in names
+    assert "dense float32" not in names
+
+
+def test_the_exponent_is_the_slope_in_logarithms(scripts: dict[str, ModuleType]) -> None:
+    slope = scripts["head_growth"].slope
+    assert slope([1.0, 2.0, 4.0], [3.0, 6.0, 12.0]) == pytest.approx(1.0)
+    assert slope([1.0, 2.0, 4.0], [5.0, 20.0, 80.0]) == pytest.approx(2.0)
+    assert slope([1.0, 2.0], [7.0, 0.0]) != slope([1.0, 2.0], [7.0, 0.0])  # NaN: nothing was measured
+
+
+def test_training_lowers_the_loss_and_logs_supports(scripts: dict[str, ModuleType]) -> None:
+    rows = list(scripts["head_training"].train(200, scale=6.0, update="lazy", steps=60, every=30))
+    assert [row["step"] for row in rows] == ["1", "30", "60"]
+    assert tuple(rows[0]) == scripts["head_training"].COLUMNS
+    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+    assert 1.0 <= float(rows[-1]["support_size"]) < float(rows[0]["support_size"]) <= 200.0
+
+
+def test_the_plot_draws_the_sides_it_knows(scripts: dict[str, ModuleType]) -> None:
+    plot = scripts["head_plot"]
+    rows = [
+        {"side": "dense float32", "classes": str(classes), "seconds": "0.5", "peak resident MB": str(megabytes)}
+        for classes, megabytes in ((1000, 3.0), (10_000, 0.0))
+    ]
+    seconds, memory = plot.draw(rows, "title").axes
+    assert [len(line.get_xdata()) for line in seconds.lines] == [2]
+    assert [len(line.get_xdata()) for line in memory.lines] == [1]  # a peak of 0 has no logarithm
+    assert set(plot.DRAWN) <= {side.name for side in scripts["head"].all_sides()}
