@@ -70,6 +70,12 @@ def test_a_missing_key_a_wrong_type_and_a_bad_range_are_refused_by_name(tiny: Tr
             from_json(json.dumps(tree), "c.json")
 
 
+def test_a_config_of_before_there_was_a_choice_of_heads_is_read(tiny: TrainConfig) -> None:
+    tree = json.loads(to_json(tiny))
+    del tree["head"], tree["max_steps"]
+    assert from_json(json.dumps(tree), "c.json") == tiny
+
+
 def test_text_that_is_not_json_is_refused() -> None:
     with pytest.raises(ValueError, match=r"c.json is not JSON .* config.json of a run"):
         from_json("{", "c.json")

@@ -22,6 +22,7 @@ RUN: list[tuple[dict[str, Any], str]] = [
     ({"log_every": 0}, r"log_every must be an integer >= 1"),
     ({"checkpoint_every": 1.5}, r"checkpoint_every must be an integer >= 1, got 1.5"),
     ({"seed": -1}, r"seed must be an integer >= 0, got -1"),
+    ({"max_steps": 0}, r"max_steps must be an integer >= 1, got 0"),
     ({"threads": 0}, r"threads must be an integer >= 1, got 0"),
     ({"precision": "float16"}, r"precision must be 'float32' or 'bfloat16', got 'float16'"),
 ]

@@ -1,13 +1,22 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from qmargin import QMargin, StreamingHead
+from qmargin.heads import HeadConfig
 from qmargin.training import TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
-from qmargin.training.guard import NonFiniteError, first_bad_gradient, first_bad_layer, naming_the_batch
+from qmargin.training.guard import (
+    NonFiniteError,
+    first_bad_gradient,
+    first_bad_layer,
+    gradient_values,
+    naming_the_batch,
+)
 from qmargin.training.state import TrainingState
 
 
@@ -33,6 +42,39 @@ def test_the_first_parameter_with_a_bad_gradient_is_named() -> None:
     assert gradient is not None
     gradient[0, 0] = float("inf")
     assert first_bad_gradient({"backbone": network}) == "first seen in the gradient of backbone.1.weight"
+
+
+def test_a_sparse_gradient_is_judged_by_its_values() -> None:
+    head = StreamingHead(50, 4, QMargin(scale=64.0))
+    head(torch.randn(3, 4), torch.arange(3)).backward()
+    gradient = head.weight.grad
+    assert gradient is not None
+    assert gradient.is_sparse
+    assert torch.linalg.vector_norm(gradient_values(gradient)) == torch.linalg.vector_norm(gradient.to_dense())
+    assert "their norm is not" in first_bad_gradient({"head": head})
+    head.weight.grad = gradient * float("inf")
+    assert first_bad_gradient({"head": head}) == "first seen in the gradient of head.weight"
+
+
+def test_values_of_rows_that_are_listed_twice_are_added() -> None:
+    twice = torch.sparse_coo_tensor(torch.tensor([[1, 1]]), torch.tensor([[3.0], [1.0]]), (4, 1), check_invariants=True)
+    assert gradient_values(twice).tolist() == [[4.0]]
+
+
+@pytest.mark.parametrize("kind", ["dense", "streaming"])
+def test_a_head_gradient_that_is_not_finite_stops_training(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    create = TrainingState.create
+
+    def poisoned(config: TrainConfig, num_classes: int) -> TrainingState:
+        state = create(config, num_classes)
+        state.head.weight.register_hook(lambda gradient: gradient * float("nan"))
+        return state
+
+    monkeypatch.setattr(TrainingState, "create", poisoned)
+    with pytest.raises(ValueError, match=r"the gradient is not finite \(first seen in the gradient of head\.weight\)"):
+        train(replace(tiny, head=HeadConfig(kind=kind)), tmp_path / "run")
 
 
 def test_the_message_names_step_batch_and_way_out() -> None:

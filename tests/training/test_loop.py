@@ -16,7 +16,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from qmargin.data import ImageFolders
+from qmargin.heads import HeadConfig
 from qmargin.losses import QMargin, Ramp, ScheduledLoss
+from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder, TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
@@ -44,12 +46,12 @@ def heed_interrupts() -> None:
 
 
 @contextmanager
-def started(out: Path, step: int) -> Iterator["subprocess.Popen[bytes]"]:
+def started(out: Path, step: int, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a run, wait until its log shows `step`, and never leave it running."""
     log = RunFolder(out).log
     deadline = time.monotonic() + 100
     with subprocess.Popen(
-        command(out),
+        command(out, *more),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         preexec_fn=heed_interrupts,  # noqa: PLW1509 - no thread here
@@ -68,6 +70,8 @@ def assert_same_bits(run: RunFolder, other: RunFolder) -> None:
     """Weights, momentum, generators and counters of two runs are equal, bit for bit."""
     first, second = load_checkpoint(run.checkpoint), load_checkpoint(other.checkpoint)
     assert first.pop("manifest") == second.pop("manifest")
+    settings = [[optimizer.pop("param_groups") for optimizer in run["optimizers"].values()] for run in (first, second)]
+    assert settings[0] == settings[1]
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
@@ -104,6 +108,41 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(tiny: TrainConf
     ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("loss", ["qmargin", "arcface"])
+def test_the_streaming_head_trains_as_the_dense_one(tiny: TrainConfig, tmp_path: Path, loss: str) -> None:
+    """The same to float32 rounding. Steps are short, or batch norms would enlarge the rounding from step to step."""
+    gentle = replace(tiny.optimizer, learning_rate=0.001)
+    config = replace(tiny, loss=find_recipe("faces-orl").losses[loss], optimizer=gentle)
+    runs = {
+        kind: train(replace(config, head=HeadConfig(kind=kind)), tmp_path / kind) for kind in ("dense", "streaming")
+    }
+    for column in ("loss", "accuracy", "support_size", "target_cosine", "gradient_norm"):
+        dense, streaming = ([row[column] for row in read_log(run.log)] for run in runs.values())
+        assert streaming == pytest.approx(dense, rel=1e-4, abs=1e-5), column
+    weights = [load_checkpoint(run.checkpoint)["head"]["weight"] for run in runs.values()]
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
+
+
+def test_a_streaming_run_that_is_killed_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    streaming = ("--head.kind", "streaming", "--head.update", "lazy")
+    run_to_the_end(tmp_path / "whole", *streaming)
+    with started(tmp_path / "run", 12, *streaming) as process:
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    run_to_the_end(tmp_path / "run", "--resume")
+    assert_same_bits(RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole"))
+
+
+def test_max_steps_ends_a_run_within_an_epoch_or_after_several(tiny: TrainConfig, tmp_path: Path) -> None:
+    for most, done in ((3, 3), (7, 7), (99, 10)):
+        run = train(replace(tiny, max_steps=most), tmp_path / str(most))
+        rows = read_log(run.log)
+        assert [row["step"] for row in rows] == list(range(1, done + 1))
+        assert rows[-1]["epoch"] == pytest.approx(done / 5)
+        assert rows[-1]["learning_rate"] < rows[-2]["learning_rate"]
+        assert load_checkpoint(run.checkpoint)["step"] == done
 
 
 @pytest.mark.parametrize("attempt", range(3))

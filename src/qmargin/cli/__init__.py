@@ -7,13 +7,16 @@ from rich.console import Console
 from rich.table import Table
 
 import qmargin
-from qmargin.cli import bench, compare, demo, evaluate, info, plan, train
+from qmargin.cli import bench, compare, demo, evaluate, ijb, info, pack, pairs, plan, train
 from qmargin.recipes.registry import nearest
 from qmargin.training import Interrupted
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train.run,
     "evaluate": evaluate.run,
+    "pairs": pairs.run,
+    "ijb": ijb.run,
+    "pack": pack.run,
     "compare": compare.run,
     "demo": demo.run,
     "bench": bench.run,

@@ -17,6 +17,7 @@ from qmargin.recipes import RECIPES, find_recipe
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
 from qmargin.training.codec import flatten
+from qmargin.training.log import peak_memory_mib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,8 @@ def run(words: Sequence[str]) -> None:
     if arguments.out.resolve() == Path.cwd():
         raise ValueError("--out must be a folder of its own, not the current one; for example --out runs/first")
     folder = train_run(config, arguments.out, resume=arguments.resume)
-    done = f"trained: {folder.path}   next: qmargin evaluate {shlex.quote(str(folder.path))}"
+    evaluation = f"qmargin evaluate {shlex.quote(str(folder.path))}"
+    done = f"trained: {folder.path}   peak memory: {peak_memory_mib():,.0f} MiB   next: {evaluation}"
     Console().print(done, soft_wrap=True, markup=False)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from qmargin.data._checks import check_counts
 from qmargin.data.augment import Augmentation, Pixels, augment
 from qmargin.data.decode import ImageFormat
-from qmargin.data.manifest import Manifest
+from qmargin.data.samples import Samples
 from qmargin.data.sampling import Indices, ShuffledBatches
 
 Batches = Generator["Batch", None, None]
@@ -56,7 +56,7 @@ class ImageBatches:
 
     def __init__(
         self,
-        manifest: Manifest,
+        manifest: Samples,
         image_format: ImageFormat,
         augmentation: Augmentation | None,
         batches: ShuffledBatches,
@@ -97,7 +97,7 @@ class ImageBatches:
         return Batch(step, images, torch.from_numpy(self._labels[indices]), indices)
 
 
-def sequential(manifest: Manifest, image_format: ImageFormat, batch_size: int, workers: int = 2) -> Batches:
+def sequential(manifest: Samples, image_format: ImageFormat, batch_size: int, workers: int = 2) -> Batches:
     """Yield every sample once, in order and unchanged, as for embedding; the last batch holds the rest.
 
     Args:
@@ -134,11 +134,11 @@ def sequential(manifest: Manifest, image_format: ImageFormat, batch_size: int, w
 
 
 def _decode(
-    manifest: Manifest, image_format: ImageFormat, indices: Indices, change: Callable[[Pixels, int], Pixels]
+    manifest: Samples, image_format: ImageFormat, indices: Indices, change: Callable[[Pixels, int], Pixels]
 ) -> Tensor:
     images = np.empty((len(indices), *image_format.shape), dtype=np.uint8)
     for place, index in enumerate(indices):
-        picture = change(image_format.decode(manifest.root / manifest.paths[index]), place)
+        picture = change(manifest.pixels(int(index), image_format), place)
         images[place] = picture.transpose(2, 0, 1)
     return torch.from_numpy(images)
 

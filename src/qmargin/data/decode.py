@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,22 @@ MODES = {1: "L", 3: "RGB"}
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 # What Pillow raises for damaged files; the last two for sizes far beyond MAX_PIXELS, before we see them.
 REASONS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """An image file that lies inside another file: its bytes, and what errors call it."""
+
+    content: memoryview | bytes
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(self, mode: Literal["rb"] = "rb") -> BytesIO:
+        """A readable file of the bytes, as `Path.open` gives it."""
+        assert mode == "rb", mode
+        return BytesIO(self.content)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +72,19 @@ class ImageFormat:
         """(channels, height, width) of a decoded image."""
         return (self.channels, self.height, self.width)
 
-    def decode(self, path: Path) -> NDArray[np.uint8]:
+    def decode(self, path: Path | EncodedImage) -> NDArray[np.uint8]:
         """`decode_image` with these settings; (height, width, channels)."""
         return decode_image(path, self.height, self.width, self.channels, self.fit)
 
 
-def decode_image(path: Path, height: int, width: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
+def decode_image(path: Path | EncodedImage, height: int, width: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
     """Decode an image file to 8-bit pixels.
 
     EXIF is ignored, its orientation too; transparency is dropped; of an animation the first frame is read. Resizing is
     Pillow's bilinear one, which averages when it shrinks.
 
     Args:
-        path: a BMP, JPEG, PNG, PBM/PGM/PPM or WebP file; its content decides, not its extension.
+        path: a BMP, JPEG, PNG, PBM/PGM/PPM or WebP file, or the bytes of one; its content decides, not its extension.
         height: of the result, pixels.
         width: of the result, pixels.
         channels: 3 for RGB, 1 for luminance (ITU-R 601).
@@ -90,11 +107,7 @@ def decode_image(path: Path, height: int, width: int, channels: int, fit: Fit) -
     """
     if channels not in MODES or fit not in ("exact", "resize"):
         raise ValueError(f"channels must be 3 or 1 and fit 'exact' or 'resize', got {channels!r} and {fit!r}")
-    with _naming(path), path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
-        if image.mode not in EIGHT_BIT:
-            raise ValueError(f"its pixels are {image.mode}, not 8 bits a channel; convert it first")
+    with _opened(path) as image:
         if fit == "exact" and (image.height, image.width) != (height, width):
             raise ValueError(
                 f"it has height {image.height} and width {image.width}, not {height} and {width}; crop it to that "
@@ -105,6 +118,16 @@ def decode_image(path: Path, height: int, width: int, channels: int, fit: Fit) -
         if pixels.size != (width, height):
             pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
         return np.array(pixels).reshape(height, width, channels)
+
+
+def decode_rgb(path: Path | EncodedImage) -> Image.Image:
+    """Decode an image file to RGB at its own size, as `decode_image` does otherwise: for what crops it afterwards.
+
+    Raises:
+        ValueError: as `decode_image`.
+    """
+    with _opened(path) as image:
+        return (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -132,7 +155,18 @@ def normalise(images: Tensor) -> Tensor:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _opened(path: Path | EncodedImage) -> Iterator[Image.Image]:
+    """The image, not decoded yet, its size and mode checked; every fault names the file."""
+    with _naming(path), path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
+        if image.mode not in EIGHT_BIT:
+            raise ValueError(f"its pixels are {image.mode}, not 8 bits a channel; convert it first")
+        yield image
+
+
+@contextmanager
+def _naming(path: Path | EncodedImage) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:

@@ -5,7 +5,7 @@ in one split only, so that no one is both trained on and judged; there is at lea
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmargin.data._checks import check_counts
+from qmargin.data.decode import ImageFormat
 
 SPLITS = ("train", "validation", "test")
 _UNWRITABLE = re.compile("[\0\r\n\ud800-\udfff]")  # surrogates stand for bytes of a file name that are not UTF-8
@@ -79,9 +80,21 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 over the rows, in order; the root does not enter, so a moved data set keeps its digest."""
         hasher = sha256()
-        for row in zip(self.paths, self.identities, self.split, strict=True):
+        for row in self.rows():
             hasher.update(("\0".join(row) + "\n").encode())
         return hasher.hexdigest()
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Path, identity and split of each sample, in order."""
+        return zip(self.paths, self.identities, self.split, strict=True)
+
+    def path(self, index: int) -> str:
+        """Path of a sample, relative to the root."""
+        return self.paths[index]
+
+    def pixels(self, index: int, image: ImageFormat) -> NDArray[np.uint8]:
+        """The image of a sample, (height, width, channels); errors are those of `decode_image`."""
+        return image.decode(self.root / self.paths[index])
 
     def subset(self, split: str) -> "Manifest":
         """The samples of one split, in order; labels are counted anew among them.
@@ -93,11 +106,7 @@ class Manifest:
             ValueError: an unknown split, or one without samples.
         """
         if split not in self.split:
-            counts = ", ".join(f"{name} {self.split.count(name):,}" for name in SPLITS)
-            raise ValueError(
-                f"no sample is in the split {split!r}; this manifest holds {counts}. Validation identities are held "
-                "out of train by validation_identities"
-            )
+            raise ValueError(no_sample_in(split, {name: self.split.count(name) for name in SPLITS}))
         kept = [index for index, value in enumerate(self.split) if value == split]
         return Manifest(
             self.root,
@@ -119,23 +128,35 @@ class Manifest:
         Raises:
             ValueError: too few train identities, or validation identities are there already.
         """
-        check_counts("hold_out", 1, identities=identities)
-        check_counts("hold_out", 0, seed=seed)
-        rows = zip(self.identities, self.split, strict=True)
-        candidates = sorted({name for name, split in rows if split == "train"})
-        if "validation" in self.split:
-            raise ValueError(
-                "this manifest has validation identities of its own: set validation_identities to 0 to use them"
-            )
-        if len(candidates) - identities < 2:
-            raise ValueError(
-                f"holding out {identities} of {len(candidates)} train identities leaves fewer than 2 to train on: "
-                f"set validation_identities to at most {max(len(candidates) - 2, 0)}"
-            )
-        chosen = np.random.default_rng(seed).choice(len(candidates), identities, replace=False)
+        candidates = sorted({name for _, name, split in self.rows() if split == "train"})
+        chosen = choose_held_out(len(candidates), identities, seed, held="validation" in self.split)
         moved = {candidates[index] for index in chosen}
-        rows = zip(self.identities, self.split, strict=True)
-        return replace(self, split=tuple("validation" if name in moved else split for name, split in rows))
+        return replace(self, split=tuple("validation" if name in moved else split for _, name, split in self.rows()))
+
+
+def choose_held_out(candidates: int, identities: int, seed: int, *, held: bool) -> NDArray[np.int64]:
+    """Places of the identities to hold out, (identities,), among so many train ones; `held`: some are already."""
+    check_counts("hold_out", 1, identities=identities)
+    check_counts("hold_out", 0, seed=seed)
+    if held:
+        raise ValueError(
+            "this manifest has validation identities of its own: set validation_identities to 0 to use them"
+        )
+    if candidates - identities < 2:
+        raise ValueError(
+            f"holding out {identities} of {candidates} train identities leaves fewer than 2 to train on: "
+            f"set validation_identities to at most {max(candidates - 2, 0)}"
+        )
+    return np.random.default_rng(seed).choice(candidates, identities, replace=False)
+
+
+def no_sample_in(split: str, counts: Mapping[str, int]) -> str:
+    """What to tell who asks for a split without samples."""
+    held = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return (
+        f"no sample is in the split {split!r}; this manifest holds {held}. Validation identities are held out of train "
+        "by validation_identities"
+    )
 
 
 class SampleError(ValueError):

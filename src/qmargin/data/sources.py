@@ -4,9 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from qmargin.data._checks import check_counts
 from qmargin.data.folders import read_image_folder
 from qmargin.data.manifest import Manifest
 from qmargin.data.orl import read_orl
+from qmargin.data.synthetic import SyntheticSamples, long_tail
 from qmargin.data.tables import read_manifest
 
 
@@ -76,3 +78,47 @@ class ManifestFile:
     def read(self) -> Manifest:
         """The samples of the file; errors are those of `read_manifest`."""
         return read_manifest(self.path, self.identity_column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticIdentities:
+    """Made-up identities without files: smooth random patterns, computed when an image is asked for.
+
+    Every identity has one training image; the others are shared out in proportion to 1, 1/2, 1/3, ...: as in sets of
+    real people a few have thousands and most have one.
+
+    Example:
+        >>> samples = SyntheticIdentities(identities=100, samples=1000, test_identities=5).read()
+        >>> samples.subset("train").num_classes, len(samples.subset("test"))
+        (100, 25)
+    """
+
+    identities: int = 1_000_000
+    """Identities to train on."""
+    samples: int = 2_000_000
+    """Training images of all of them together."""
+    test_identities: int = 100
+    """Other identities, to judge on."""
+    test_samples: int = 5
+    """Images of each of those."""
+    variation: float = 0.3
+    """How far the images of an identity differ, as a share of how far identities do."""
+    seed: int = 0
+    """Seed of the identities and of their images."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no set, and images that tell nothing."""
+        check_counts("SyntheticIdentities", 2, identities=self.identities, test_identities=self.test_identities)
+        check_counts("SyntheticIdentities", 1, test_samples=self.test_samples)
+        check_counts("SyntheticIdentities", 0, seed=self.seed)
+        check_counts("SyntheticIdentities", self.identities, samples=self.samples)
+        if not 0.0 <= self.variation < float("inf"):
+            raise ValueError(f"SyntheticIdentities.variation must be a finite number >= 0, got {self.variation!r}")
+
+    def read(self) -> SyntheticSamples:
+        """The samples: those to train on, then those to judge on."""
+        return SyntheticSamples.with_counts(
+            {"train": long_tail(self.identities, self.samples), "test": [self.test_samples] * self.test_identities},
+            self.variation,
+            self.seed,
+        )

@@ -3,13 +3,13 @@
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from io import StringIO
 from pathlib import Path
 from sys import intern
 
-from qmargin._files import write_text
+from qmargin._files import replacing
 from qmargin.data._checks import first_few
 from qmargin.data.manifest import SPLITS, Manifest, SampleError
+from qmargin.data.samples import Samples
 
 Row = tuple[int, str, str, str]  # line, path, identity, split
 
@@ -52,7 +52,7 @@ def read_manifest(
     return manifest
 
 
-def write_manifest(manifest: Manifest, path: Path) -> None:
+def write_manifest(manifest: Samples, path: Path) -> None:
     """Write the columns path, identity and split to `path` as CSV, atomically; `read_manifest` gives the same samples.
 
     The root is not written: pass it as `root` when reading from another folder.
@@ -69,11 +69,10 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         ...     read_manifest(Path(folder) / "manifest.csv", root=faces.root) == faces
         True
     """
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "identity", "split"))
-    writer.writerows(zip(manifest.paths, manifest.identities, manifest.split, strict=True))
-    write_text(path, text.getvalue())
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "identity", "split"))
+        writer.writerows(manifest.rows())
 
 
 def _check_files(manifest: Manifest, path: Path) -> None:

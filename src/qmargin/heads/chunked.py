@@ -77,8 +77,8 @@ class _Chunked(torch.autograd.Function):
         if columns.log_base is not None:
             log_q = log_q + columns.log_base[labels]
         problem = Problem(
-            directions, weight, columns.shadow, columns.chunks, theta.detach(), log_q.detach(), columns.log_base,
-            loss.scale, loss.alpha,
+            directions, weight, columns.shadow.rows, columns.shadow.inverse_norm, columns.chunks, theta.detach(),
+            log_q.detach(), columns.log_base, loss.scale, loss.alpha,
         )  # fmt: skip
         with record_function("qmargin::solve"):
             solved = log_sum_exp(problem) if loss.alpha == 1.0 else find_thresholds(problem)
@@ -90,7 +90,7 @@ class _Chunked(torch.autograd.Function):
         ctx.save_for_backward(directions, weight)
         ctx.buffer = columns.buffer
         nothing = directions.new_empty(0)  # tensors that a gradient flows into are kept by save_for_backward alone
-        ctx.problem = problem._replace(directions=nothing, weight=nothing)
+        ctx.problem = problem._replace(directions=nothing, weight=nothing, rows=None)
         ctx.solved, ctx.plain = solved, plain
         ctx.graph = leaf, theta, log_q
         ctx.mark_non_differentiable(p_target, solved.support, plain, solved.largest)
@@ -110,7 +110,7 @@ class _Chunked(torch.autograd.Function):
             prototypes = _Prototypes(weight, ctx.buffer, dense=problem.alpha == 1.0)
             grad_directions = torch.zeros_like(directions)
             for chunk, gradient, cosines in _cosine_gradients(problem, ctx.solved, ctx.plain, grad, at_label):
-                inverse_norm = problem.shadow.inverse_norm[chunk.first : chunk.last].unsqueeze(1)
+                inverse_norm = problem.inverse_norm[chunk.first : chunk.last].unsqueeze(1)
                 prototypes.add(chunk, gradient, cosines, directions, inverse_norm)
                 grad_directions.addmm_(gradient.mul_(inverse_norm).T, weight[chunk.first : chunk.last])
             return grad_directions, prototypes.result(), None, None, None
@@ -150,37 +150,33 @@ class _Prototypes:
     """Gradient of the raw prototypes, chunk by chunk: dense at alpha = 1, the touched classes alone above."""
 
     def __init__(self, weight: Tensor, buffer: GradientBuffer, *, dense: bool) -> None:
-        self.weight, self.buffer = weight, buffer
-        self.gradient = buffer.take(weight, len(weight)) if dense else None
+        self.weight, self.dense = weight, dense
+        # on the CPU memory that is never written is never taken, so that the touched need not be counted first
+        self.values = buffer.take(weight, len(weight))
         self.touched: list[Tensor] = []
-        self.values: list[Tensor] = []
+        self.end = 0
 
     def add(self, chunk: Chunk, gradient: Tensor, cosines: Tensor, directions: Tensor, inverse_norm: Tensor) -> None:
         """Classes of one chunk; `inverse_norm` (chunk, 1)."""
-        rows, out = self.weight[chunk.first : chunk.last], None
-        if self.gradient is None:
-            touched = gradient.any(dim=1).nonzero().squeeze(1)
+        rows = self.weight[chunk.first : chunk.last]
+        if not self.dense:
+            touched = gradient.abs().amax(dim=1).nonzero().squeeze(1)
             self.touched.append(touched + chunk.first)
-            rows, gradient, cosines, inverse_norm = (x[touched] for x in (rows, gradient, cosines, inverse_norm))
-        else:
-            out = self.gradient[chunk.first : chunk.last]
-        sums = torch.mm(gradient, directions, out=out)
+            if len(touched) < len(rows):
+                rows, gradient, cosines, inverse_norm = (x[touched] for x in (rows, gradient, cosines, inverse_norm))
+        begin, self.end = self.end, self.end + len(rows)
+        sums = torch.mm(gradient, directions, out=self.values[begin : self.end])
         along = (gradient * cosines).sum(dim=1, keepdim=True)
-        sums.addcmul_(rows, along * inverse_norm, value=-1.0).mul_(inverse_norm)
-        if out is None:
-            self.values.append(sums)
+        sums.addcmul_(rows, along.mul_(inverse_norm), value=-1.0).mul_(inverse_norm)
 
     def result(self) -> Tensor:
         """(classes, dim), dense or sparse."""
-        if self.gradient is not None:
-            return self.gradient
-        touched = torch.cat(self.touched)
-        values = self.buffer.take(self.weight, len(touched))
-        end = len(touched)
-        while self.values:  # from the last, so that each piece is freed as soon as it is copied
-            piece = self.values.pop()
-            values[end - len(piece) : end] = piece
-            end -= len(piece)
+        if self.dense:
+            return self.values
         return torch.sparse_coo_tensor(
-            touched.unsqueeze(0), values, self.weight.shape, is_coalesced=True, check_invariants=False
+            torch.cat(self.touched).unsqueeze(0),
+            self.values[: self.end],
+            self.weight.shape,
+            is_coalesced=True,
+            check_invariants=False,
         )

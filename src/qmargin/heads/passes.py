@@ -3,11 +3,11 @@
 alpha = 1 takes one pass, a running logsumexp. For alpha > 1 the threshold is estimated from a sample of the classes and
 corrected by passes that add up, at the current tau,
 
-    phi = sum q x^r,   x = [1 + (alpha-1)(theta - tau)]_+,   r = 1/(alpha-1),   and its first two derivatives,
+    phi = sum q x^r,   x = [1 + (alpha-1)(theta - tau)]_+,   r = 1/(alpha-1),   and its first three derivatives,
 
-each followed by Halley's step on phi^(alpha-1) = 1 (an almost linear function; cubic convergence). The first passes run
-on the low-precision copy. The last one is exact, and what it summed is carried over its own small step by its Taylor
-series, so that no pass is spent on confirming it.
+each followed by a step to the root of their Taylor series, or from afar by Newton's on phi^(alpha-1) = 1, an almost
+linear function. The first passes run on the low-precision copy. The last one is exact, and what it summed is carried
+over its own small step by the same series, so that no pass is spent on confirming it.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qmargin.divergence.deformed import separation
+from qmargin.divergence.deformed import excess_power, separation
 from qmargin.divergence.threshold import threshold
 from qmargin.heads.chunks import Chunk
-from qmargin.heads.shadow import Shadow
 
-SAMPLE = 4096  # classes the first estimate rests on
-ROUGH = 0.03  # relative error of phi above which a pass need not be exact
-PASSES = 60  # three or four are usual
+SAMPLE = 8192  # classes the first estimate rests on
+ROUGH = 0.16  # relative error of phi above which the next pass need not be exact: its cube is what the step leaves
+PASSES = 60  # two or three are usual
 
 
 class Problem(NamedTuple):
@@ -31,7 +30,8 @@ class Problem(NamedTuple):
 
     directions: Tensor  # (rows, dim)
     weight: Tensor  # (classes, dim)
-    shadow: Shadow
+    rows: Tensor | None  # their directions in low precision (classes, dim)
+    inverse_norm: Tensor  # (classes,)
     chunks: list[Chunk]  # with the labels of these rows
     theta_target: Tensor  # (rows,) after the margin
     log_q_target: Tensor  # (rows,)
@@ -53,15 +53,14 @@ class Solved(NamedTuple):
 
 def cosines_by_chunk(problem: Problem, *, low: bool = False) -> Iterator[tuple[Chunk, Tensor]]:
     """Cosines (chunk, rows) of every chunk, in one buffer; those of the labels are -inf."""
-    shadow = problem.shadow
-    source = shadow.rows if low and shadow.rows is not None else problem.weight
+    source = problem.rows if low and problem.rows is not None else problem.weight
     directions = problem.directions.to(source.dtype).T.contiguous()  # (dim, rows)
     longest = max(chunk.size for chunk in problem.chunks)
     buffer = source.new_empty(longest, directions.shape[1])
     for chunk in problem.chunks:
         cosines = torch.mm(source[chunk.first : chunk.last], directions, out=buffer[: chunk.size])
         if source is problem.weight:
-            cosines.mul_(shadow.inverse_norm[chunk.first : chunk.last].unsqueeze(1))
+            cosines.mul_(problem.inverse_norm[chunk.first : chunk.last].unsqueeze(1))
         if chunk.own is not None:
             cosines[chunk.own] = -torch.inf
         yield chunk, cosines
@@ -88,29 +87,30 @@ def find_thresholds(problem: Problem) -> Solved:
     alpha = problem.alpha
     reference = _estimate(problem)
     step = torch.zeros_like(reference)
-    # the first term of the series left out: third order, and second where p meets 0 with a slope (alpha = 2)
-    order = min(3.0, 1.0 + 1.0 / (alpha - 1.0))
+    # the first term of the series left out: fourth order, or less where p meets 0 less smoothly (second at alpha = 2)
+    order = min(4.0, 1.0 + 1.0 / (alpha - 1.0))
     enough = torch.finfo(reference.dtype).eps ** (1.0 / order)
-    low = problem.shadow.rows is not None
+    low = problem.rows is not None
     for _ in range(PASSES):
         sums, support, largest = _sum_up(problem, reference, step, low=low)
-        own = _powers(problem.theta_target - reference - step, problem.log_q_target, alpha)
-        phi, slope, bend, _ = (sums + own).unbind()
+        own = [power.clone() for power in _powers(problem.theta_target - reference - step, problem.log_q_target, alpha)]
+        third, bend, slope, phi, _ = (sums + torch.stack(own)).unbind()
         lost = ~((slope > 0.0) & slope.isfinite())  # beyond every logit; a class alone is where to start again
         start = _alone(problem, largest) - reference - step
-        move = torch.where(lost, start, _step(phi, slope, bend, alpha))
+        move = torch.where(lost, start, _step(phi, slope, bend, third, alpha))
         error = float(torch.where(lost, torch.inf, (move * slope / phi).abs()).amax())  # the only host read of a pass
         step = step + move
         if not low and error <= enough:
             break
         low = low and ROUGH < error < torch.inf
-    others, first, second, rest = sums.unbind()  # of the classes other than the label, before the last move
+    third, second, first, others, rest = sums.unbind()  # of the classes other than the label, before the last move
+    lost_rest = move * (others - move / 2.0 * (first - (2.0 - alpha) / 3.0 * move * second))
     return Solved(
         reference,
         step,
-        (others - first * move + (2.0 - alpha) / 2.0 * second * move.square()).clamp_min(0.0),
-        (rest - alpha * (others * move - first * move.square() / 2.0)).clamp_min(0.0),
-        support + (own[0] > 0.0),
+        _moved(others, first, second, third, move, alpha).clamp_min(0.0),
+        (rest - alpha * lost_rest).clamp_min(0.0),
+        support + (own[3] > 0.0),
         largest,
     )
 
@@ -118,7 +118,7 @@ def find_thresholds(problem: Problem) -> Solved:
 def _estimate(problem: Problem) -> Tensor:
     """The threshold of the label and an even sample of the classes, each of which stands for all it skips."""
     stride = -(-len(problem.weight) // SAMPLE)
-    cosines = problem.directions @ problem.weight[::stride].T * problem.shadow.inverse_norm[::stride]  # (rows, sample)
+    cosines = problem.directions @ problem.weight[::stride].T * problem.inverse_norm[::stride]  # (rows, sample)
     log_q = cosines.new_full(cosines.shape[1:], float(stride)).log()
     if problem.log_base is not None:
         log_q = log_q + problem.log_base[::stride]
@@ -128,30 +128,39 @@ def _estimate(problem: Problem) -> Tensor:
 
 
 def _sum_up(problem: Problem, reference: Tensor, step: Tensor, *, low: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """`_powers` summed over the classes other than the label (4, rows), their support and largest cosine."""
-    sums = reference.new_zeros(4, len(reference), dtype=torch.float64)
-    support = torch.zeros_like(reference, dtype=torch.int64)
+    """`_powers` summed over the classes other than the label (5, rows), their support and largest cosine."""
+    sums = reference.new_zeros(5, len(reference), dtype=torch.float64)
+    support = torch.zeros_like(reference)
     largest = torch.full_like(reference, -torch.inf)
     for chunk, cosines in cosines_by_chunk(problem, low=low):
         exact = cosines.to(reference.dtype)
         largest = torch.maximum(largest, exact.amax(dim=0))
         gap = exact.mul_(problem.scale).sub_(reference).sub_(step)
         log_q = None if problem.log_base is None else problem.log_base[chunk.first : chunk.last].unsqueeze(1)
-        powers = _powers(gap, log_q, problem.alpha)
-        sums += powers.sum(dim=1)
-        support += powers[1].count_nonzero(dim=0)
-    return sums.to(reference.dtype), support, largest
+        for order, power in enumerate(_powers(gap, log_q, problem.alpha)):
+            sums[order] += power.sum(dim=0)
+        support += power.sign().sum(dim=0)
+    return sums.to(reference.dtype), support.long(), largest
 
 
-def _powers(gap: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
-    """`q x^r`, `q x^(r-1)`, `q x^(r-2)` and `q x^(r+1)` of gaps theta - tau, stacked; 0 outside the support."""
-    x = (1.0 + (alpha - 1.0) * gap).clamp_min(0.0)
-    lowest = torch.where(x > 0.0, x.pow(1.0 / (alpha - 1.0) - 2.0), 0.0)
+def _powers(gap: Tensor, log_q: Tensor | None, alpha: float) -> Iterator[Tensor]:
+    """`q x^k` of gaps theta - tau for k = r-3, r-2, r-1, r, r+1, one after the other; 0 outside the support.
+
+    Takes the memory of `gap`, and each power that of the one before. From alpha = 1.5 on, where a third derivative is 0
+    or does not exist, the first is 0.
+    """
+    smooth = alpha < 1.5
+    lowest = 1.0 / (alpha - 1.0) - (3.0 if smooth else 2.0)
+    power = None if alpha == 1.5 else excess_power(gap, lowest, alpha)
+    x = gap.mul_(alpha - 1.0).add_(1.0).clamp_min_(0.0)
+    power = x.sign() if power is None else power
     if log_q is not None:
-        lowest = lowest * log_q.exp()
-    first = lowest * x
-    zeroth = first * x
-    return torch.stack([zeroth, first, lowest, zeroth * x])
+        power.mul_(log_q.exp())
+    if not smooth:
+        yield power.new_zeros(()).expand_as(power)
+    yield power
+    for _ in range(4 if smooth else 3):
+        yield power.mul_(x)
 
 
 def _alone(problem: Problem, largest: Tensor) -> Tensor:
@@ -161,11 +170,17 @@ def _alone(problem: Problem, largest: Tensor) -> Tensor:
     return torch.maximum(problem.theta_target - separation(problem.log_q_target, problem.alpha), others)
 
 
-def _step(phi: Tensor, slope: Tensor, bend: Tensor, alpha: float) -> Tensor:
-    """Halley's step on f = phi^(alpha-1) - 1, with phi' = -slope and phi'' = (2-alpha) bend; far away, Newton's."""
-    lead = phi.pow(alpha - 1.0)
-    value = lead - 1.0
-    first = -(alpha - 1.0) * lead / phi * slope
-    second = (alpha - 1.0) * (2.0 - alpha) * lead / phi * (bend - slope.square() / phi)
-    correction = value * second / first.square()
-    return -value / first / (1.0 - torch.where(correction.abs() < 0.5, correction, 0.0) / 2.0)
+def _step(phi: Tensor, slope: Tensor, bend: Tensor, third: Tensor, alpha: float) -> Tensor:
+    """To the root of the Taylor series of phi where that is near, else Newton's step on phi^(alpha-1); all (rows,)."""
+    far = (phi - phi.pow(2.0 - alpha)) / ((alpha - 1.0) * slope)
+    near = far
+    for _ in range(4):
+        change = -slope + (2.0 - alpha) * near * (bend - (3.0 - 2.0 * alpha) / 2.0 * near * third)
+        near = near - (_moved(phi, slope, bend, third, near, alpha) - 1.0) / change
+    return torch.where(((far * slope / phi).abs() < 0.5) & ((near - far).abs() < far.abs()), near, far)
+
+
+def _moved(phi: Tensor, slope: Tensor, bend: Tensor, third: Tensor, move: Tensor, alpha: float) -> Tensor:
+    """Taylor series of phi at tau + move; its derivatives are -slope, (2-alpha) bend, -(2-alpha)(3-2 alpha) third."""
+    curve = (2.0 - alpha) / 2.0 * (bend - (3.0 - 2.0 * alpha) / 3.0 * move * third)
+    return phi - move * (slope - move * curve)

@@ -17,6 +17,7 @@ comparison: rounding is monotone, so the bound is rounded the same way. Early on
 support; the bound is tightened after 1, 2, 4, 8, ... chunks, so a pass costs its matrix product and little else.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -76,6 +77,8 @@ def screen(
             stream.add(chunk, scorer.scores(chunk), capacity)
             if number & (number + 1) == 0 or stream.pending > PENDING:
                 stream.tighten()
+                if number == 0:
+                    stream.give_up_early(share=chunk.size / len(weight))
                 if stream.wide.all():
                     break
         for chunk in stream.overflowed():
@@ -177,10 +180,7 @@ class _Stream:
         self._collect()
         self._raise_bound(self.row, self._pessimistic(self.score, self.row), self._log_q(self.column), steps=1)
         self._keep(self.score >= self.level[self.row])
-        self.wide |= torch.bincount(self.row, minlength=len(self.tau)) > self.limit
-        if self.wide.any():
-            self._set_level()
-            self._keep(~self.wide[self.row])
+        self._give_up(torch.bincount(self.row, minlength=len(self.tau)) > self.limit)
 
     def rescore(self, weight: Tensor, inverse_norm: Tensor) -> Survivors:
         """Exact cosines, of the pairs that are likely to be in a support first: they settle which others can be."""
@@ -188,11 +188,21 @@ class _Stream:
         first = likely.nonzero().squeeze(1)
         row, column = self.row[first], self.column[first]
         known = pair_cosines(self.query.directions, weight, inverse_norm, row, column)
+        self._check_fresh(known, self.score[first], row)
         self._raise_bound(row, self.query.scale * known, self._log_q(column), steps=3)
         rest = (~likely & (self.score >= self.level[self.row])).nonzero().squeeze(1)
         others = pair_cosines(self.query.directions, weight, inverse_norm, self.row[rest], self.column[rest])
         chosen = torch.cat([first, rest])
         return Survivors(self.row[chosen], self.column[chosen], torch.cat([known, others]), self.wide)
+
+    def _check_fresh(self, exact: Tensor, score: Tensor, row: Tensor) -> None:
+        """The certificate says how far a score can be off; beyond it the shadow is not that of this weight."""
+        off = (exact - score.to(exact.dtype)).abs() > self.slack[row] + self.rounding * exact.abs() + ROUNDING
+        if off.any():
+            raise ValueError(
+                f"head.weight changed and torch was not told: {int(off.sum())} scores are off by more than rounding "
+                "allows; call head.refresh() after edits through .data or numpy"
+            )
 
     def _seed(self, peaks: Tensor) -> None:
         """First bound of a row, from the largest score of each block of the first chunk."""
@@ -225,23 +235,48 @@ class _Stream:
 
     def _raise_bound(self, row: Tensor, theta: Tensor, log_q: Tensor | None, steps: int) -> None:
         """`tau` becomes at most the threshold of the label and the pairs; all (pairs,)."""
-        alpha, target = self.query.alpha, self.query.theta_target
-        alone = theta if log_q is None else theta - separation(log_q, alpha)
+        alone = theta if log_q is None else theta - separation(log_q, self.query.alpha)
         self.tau = self.tau.scatter_reduce(0, row, alone, "amax")  # each class alone is a subset, too
         for _ in range(steps):
-            zeroth, first = _moments(theta - self.tau[row], log_q, alpha)
-            own_zeroth, own_first = _moments(target - self.tau, self.query.log_q_target, alpha)
-            zeroth = own_zeroth.index_add(0, row, zeroth)  # phi = sum q x^r, x = 1 + (alpha-1)(theta - tau)
-            first = own_first.index_add(0, row, first)  # - dphi/dtau
-            step = (zeroth - zeroth.pow(2.0 - alpha)) / ((alpha - 1.0) * first)  # Newton on phi^(alpha-1)
-            self.tau = self.tau + torch.where(zeroth > 1.0, step, 0.0)
+            self.tau = self._newton_step(self.tau, row, theta, log_q)
         self._set_level()
+
+    def _newton_step(self, tau: Tensor, row: Tensor, theta: Tensor, log_q: Tensor | None) -> Tensor:
+        """A step on phi^(alpha-1), from the left; phi = sum q x^r over the label and the pairs."""
+        alpha = self.query.alpha
+        zeroth, first = _moments(theta - tau[row], log_q, alpha)
+        own_zeroth, own_first = _moments(self.query.theta_target - tau, self.query.log_q_target, alpha)
+        zeroth = own_zeroth.index_add(0, row, zeroth)  # phi
+        first = own_first.index_add(0, row, first)  # - dphi/dtau
+        step = (zeroth - zeroth.pow(2.0 - alpha)) / ((alpha - 1.0) * first)
+        return tau + torch.where(zeroth > 1.0, step, 0.0)
+
+    def give_up_early(self, share: float) -> None:
+        """Call rows wide that will be: what they kept of a `share` of the classes, taken for all of them.
+
+        An estimate decides only how a row is solved: as exactly either way.
+        """
+        theta = self._pessimistic(self.score, self.row)
+        log_q = self._log_q(self.column)
+        log_q = theta.new_full((), -math.log(share)) if log_q is None else log_q - math.log(share)
+        tau = self.tau
+        for _ in range(4):
+            tau = self._newton_step(tau, self.row, theta, log_q)
+        inside = (theta > (tau - support_reach(self.query.alpha))[self.row]).nonzero().squeeze(1)
+        self._give_up(torch.bincount(self.row[inside], minlength=len(tau)) > share * self.limit)
+
+    def _give_up(self, rows: Tensor) -> None:
+        self.wide |= rows
+        if self.wide.any():
+            self._set_level()
+            self._keep(~self.wide[self.row])
 
     def _set_level(self) -> None:
         """The low-precision score a class of each row must reach to matter: (batch,)."""
         reach = support_reach(self.query.alpha)
         doubt = 1e-5 * (1.0 + reach) + ROUNDING * self.tau.abs()  # of the Newton steps themselves
         level = (self.tau - doubt - reach) / self.query.scale - self.slack
+        level = level.clamp_min(torch.finfo(self.low).min)  # -inf is the score of what must never be kept
         self.level = level.masked_fill(self.wide, torch.inf).to(self.low)
 
 

@@ -1,7 +1,7 @@
 """The shadow of the prototypes: their directions in low precision, with what a certificate needs to know of them.
 
 A shadow follows ONE weight. It notices every change torch can see (in-place edits, load_state_dict, `.to()`, another
-parameter, a swapped `.data`) by the weight's identity, address and version counter, and is then made anew. An optimizer
+parameter, a swapped `.data`) by the weight's identity, storage and version counter, and is then made anew. An optimizer
 that tells a `ShadowListener` which rows moved keeps it in step for the price of those rows.
 """
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from qmargin.divergence.inputs import check_rows, to_compute_dtype
 
@@ -33,8 +34,9 @@ class Shadow:
     def forget(self) -> None:
         """Make everything anew at the next `follow`."""
         self._source: Tensor | None = None
-        self._key: tuple[int, int] | None = None
+        self._key: tuple[StorageWeakRef, int, int] | None = None
         self.rows = None
+        self._unchecked = False  # rows were written since the prototypes were last found finite
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Shadow":
         """The copy of a head has another weight: its shadow starts empty."""
@@ -49,6 +51,7 @@ class Shadow:
         known = self._source is weight and self._key == _key(weight)
         return known and (self.rows is not None or self.dtype is None or not low)
 
+    @torch.inference_mode(mode=False)  # made during an evaluation, it is still written to by the next training step
     @torch.no_grad()
     def follow(self, weight: Tensor, *, low: bool = True) -> None:
         """Become the shadow of `weight` (classes, dim), if it is not.
@@ -57,6 +60,8 @@ class Shadow:
             ValueError: a prototype is zero or not finite.
         """
         if self.is_fresh(weight, low=low):
+            if self._unchecked:
+                self._check()
             return
         self.forget()
         classes = len(weight)
@@ -67,10 +72,7 @@ class Shadow:
         for low_end in range(0, classes, ROWS):
             chunk = slice(low_end, min(low_end + ROWS, classes))
             self.write(chunk, weight[chunk])
-        check_rows(
-            self.inverse_norm.isfinite() & (self.inverse_norm > 0.0),
-            "a prototype (row of head.weight) must be finite and not zero; was it loaded?",
-        )
+        self._check()
         self.renew(weight)
 
     def listener(self, weight: Tensor) -> "ShadowListener":
@@ -85,8 +87,16 @@ class Shadow:
         """The largest residual of all prototypes (0-dimensional); NaN where one is zero or not finite."""
         return self.residual.amax()
 
+    def _check(self) -> None:
+        check_rows(
+            self.inverse_norm.isfinite() & (self.inverse_norm > 0.0),
+            "a prototype (row of head.weight) must be finite and not zero; was it loaded?",
+        )
+        self._unchecked = False
+
     def write(self, index: slice | Tensor, rows: Tensor) -> None:
         """Rows `index` of the weight are `rows` (rows, dim)."""
+        self._unchecked = True
         rows = to_compute_dtype(rows)
         norm = torch.linalg.vector_norm(rows, dim=1)
         self.inverse_norm[index] = norm.reciprocal()
@@ -122,5 +132,7 @@ class ShadowListener:
             self.shadow.renew(self.weight)
 
 
-def _key(weight: Tensor) -> tuple[int, int]:
-    return weight.data_ptr(), weight._version  # noqa: SLF001 - the only counter of in-place edits torch has
+def _key(weight: Tensor) -> tuple[StorageWeakRef, int, int]:
+    """The storage by a weak reference: once freed, its address is soon given to another one."""
+    storage = StorageWeakRef(weight.untyped_storage())
+    return storage, weight.data_ptr(), weight._version  # noqa: SLF001 - the only counter of in-place edits torch has

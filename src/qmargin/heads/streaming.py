@@ -24,7 +24,7 @@ PRECISIONS: dict[str, torch.dtype | None] = {
 }
 # A candidate costs a gathered row four times, a streamed class its products for the whole batch: rows that keep more
 # than this share of the classes are cheaper streamed.
-WIDE_SHARE, WIDE_LEAST = 16, 1024
+WIDE_SHARE, WIDE_LEAST = 24, 1024
 
 
 class StreamingHead(Head):
@@ -172,7 +172,8 @@ class StreamingHead(Head):
         log_q = torch.zeros_like(own) if target.log_q is None else target.log_q
         if log_base is not None:
             log_q = log_q + log_base[labels]
-        theta = self.loss.scale * target.cosine
+        # a margin that raises its target (insightface's, past pi) must not hide the classes that beat its plain cosine
+        theta = self.loss.scale * torch.minimum(target.cosine, own)
         query = Query(directions, theta, log_q, log_base, self.loss.scale, self.loss.alpha)
         chunks = self._chunks(labels)
         # on the CPU a host read costs nothing; elsewhere an eighth of a chunk's blocks is kept without asking

@@ -6,6 +6,10 @@ Every figure has two doors: `eer(scores, labels)`, and `eer_of(det)`, which shar
 """
 
 from qmargin.metrics._resampling import Statistic as Statistic
+from qmargin.metrics.accuracy import PairAccuracy as PairAccuracy
+from qmargin.metrics.accuracy import file_order_folds as file_order_folds
+from qmargin.metrics.accuracy import grid_pair_accuracy as grid_pair_accuracy
+from qmargin.metrics.accuracy import pair_accuracy as pair_accuracy
 from qmargin.metrics.bootstrap import Interval as Interval
 from qmargin.metrics.bootstrap import PairedInterval as PairedInterval
 from qmargin.metrics.bootstrap import paired_subject_bootstrap as paired_subject_bootstrap
@@ -28,6 +32,7 @@ from qmargin.metrics.tar import tar_at_far_of as tar_at_far_of
 __all__ = [
     "DetCurve",
     "Interval",
+    "PairAccuracy",
     "PairedInterval",
     "Statistic",
     "TarAtFar",
@@ -39,8 +44,11 @@ __all__ = [
     "eer_hull",
     "eer_hull_of",
     "eer_of",
+    "file_order_folds",
+    "grid_pair_accuracy",
     "min_dcf",
     "min_dcf_of",
+    "pair_accuracy",
     "paired_subject_bootstrap",
     "subject_bootstrap",
     "tar_at_far",

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from qmargin.losses import A3M, ArcFace, CosFace, NormFace, QMargin, Ramp, ScheduledLoss
 from qmargin.recipes.faces import faces, faces_orl, faces_small
+from qmargin.recipes.million import million
 from qmargin.training import TrainConfig
 
 
@@ -75,5 +76,6 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="faces-orl", config=faces_orl, losses=ORL),
         Recipe(name="faces-small", config=faces_small, losses=SMALL),
         Recipe(name="faces", config=faces, losses=LARGE),
+        Recipe(name="million", config=million, losses=SMALL),
     )
 }

@@ -4,5 +4,24 @@ from qmargin.scoring.cosine import pair_cosines as pair_cosines
 from qmargin.scoring.embed import Embeddings as Embeddings
 from qmargin.scoring.embed import embed as embed
 from qmargin.scoring.embed import embed_run as embed_run
+from qmargin.scoring.features import Embedder as Embedder
+from qmargin.scoring.features import Features as Features
+from qmargin.scoring.templates import POOLINGS as POOLINGS
+from qmargin.scoring.templates import Pooling as Pooling
+from qmargin.scoring.templates import find_pooling as find_pooling
+from qmargin.scoring.templates import pair_dots as pair_dots
+from qmargin.scoring.templates import pool_templates as pool_templates
 
-__all__ = ["Embeddings", "embed", "embed_run", "pair_cosines"]
+__all__ = [
+    "POOLINGS",
+    "Embedder",
+    "Embeddings",
+    "Features",
+    "Pooling",
+    "embed",
+    "embed_run",
+    "find_pooling",
+    "pair_cosines",
+    "pair_dots",
+    "pool_templates",
+]

@@ -11,9 +11,9 @@ from rich.progress import track
 from torch import nn
 
 from qmargin._files import read_arrays, write_arrays
-from qmargin.data import ImageFormat, Manifest, normalise, sequential
+from qmargin.data import ImageFormat, Samples, normalise, sequential
 from qmargin.training import RunFolder
-from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
 from qmargin.training.state import check_device, load_weights
 
@@ -40,7 +40,7 @@ class Embeddings:
 
 
 def embed(
-    backbone: nn.Module, manifest: Manifest, image: ImageFormat, *, batch_size: int = 128, device: str = "cpu"
+    backbone: nn.Module, manifest: Samples, image: ImageFormat, *, batch_size: int = 128, device: str = "cpu"
 ) -> Embeddings:
     """Embed every image of a manifest: the raw embedding of the image plus that of its mirror, in float32.
 
@@ -62,7 +62,8 @@ def embed(
             images = normalise(batch.images.to(device))  # (batch, channels, height, width)
             both = backbone(images) + backbone(images.flip(-1))  # (batch, dim)
             parts.append(both.float().cpu().numpy())
-    return Embeddings(np.concatenate(parts), np.array(manifest.identities), np.array(manifest.paths))
+    paths, identities, _ = zip(*manifest.rows(), strict=True)
+    return Embeddings(np.concatenate(parts), np.array(identities), np.array(paths))
 
 
 def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddings:
@@ -76,11 +77,12 @@ def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddin
     config = run.read_config()
     device = config.device if device is None else device
     check_device(device)
-    saved = load_checkpoint(run.checkpoint)
     manifest = read_samples(config)
-    check_manifest(manifest, saved, run)
     backbone = config.backbone.build().to(device)
-    load_weights(backbone, saved["backbone"])
-    embeddings = replace(embed(backbone, manifest.subset(split), config.data.image, device=device), step=saved["step"])
+    with open_checkpoint(run.checkpoint) as saved:  # the head, often far larger, stays on the disk
+        check_manifest(manifest, saved, run)
+        load_weights(backbone, saved["backbone"])
+        step = saved["step"]
+    embeddings = replace(embed(backbone, manifest.subset(split), config.data.image, device=device), step=step)
     embeddings.save(run.embeddings(split))
     return embeddings

@@ -2,18 +2,21 @@
 
 A state is a tree of dicts and lists whose leaves are tensors or JSON scalars. Tensors go into the file's body by their
 path in the tree; the tree itself, with a placeholder for each tensor, goes into its header as JSON.
+
+Both ways tensors pass through a buffer of 16 MiB: a checkpoint needs no memory beside the model, whatever its size.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from qmargin._files import replacing
+from qmargin.training.tensorfile import Stored, TensorFileError, map_file, write_tensors
 
 State = dict[str, Any]
 _TENSOR = "__tensor__"
@@ -28,37 +31,55 @@ def save_checkpoint(state: State, path: Path) -> None:
     """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_pack(state, "", tensors))
-    with replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={_TREE: tree})
-        except SafetensorError as error:  # what the library makes of a full disk
-            raise OSError(f"{error} (is the disk full?)") from error
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_tensors(file, tensors, {_TREE: tree})
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> State:
-    """Read a state that `save_checkpoint` wrote.
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[State]:
+    """Yield the state that `save_checkpoint` wrote, its tensors still in the file: each leaf is a `Stored`.
+
+    `leaf.read()` is the tensor, `leaf.copy_to(tensor)` fills one that is there, both in chunks. The whole file's table
+    of contents is checked before anything is yielded.
 
     Raises:
-        ValueError: the file is missing, truncated, or not a qmargin checkpoint.
+        ValueError: the file is missing, truncated, or not a qmargin checkpoint; on reading, also that the disk fails.
     """
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}: train first, or check the run's folder")
+    with _naming(path), path.open("rb") as file:
+        header, tensors = map_file(file)
+        if _TREE not in header:
+            raise ValueError(f"{path} is a safetensors file but no qmargin checkpoint (no {_TREE} in its header)")
+        yield _unpack(json.loads(header[_TREE]), tensors)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> State:
+    """Read a whole state that `save_checkpoint` wrote, into new tensors.
+
+    Raises:
+        ValueError: the file is missing, truncated, or not a qmargin checkpoint.
+
+    Sibling: `open_checkpoint`, which leaves the tensors in the file until they are asked for.
+    """
+    with open_checkpoint(path) as state:
+        whole: State = _read(state, device)
+    return whole
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            header = file.metadata() or {}
-            if _TREE not in header:
-                raise ValueError(f"{path} is a safetensors file but no qmargin checkpoint (no {_TREE} in its header)")
-            state: State = _unpack(json.loads(header[_TREE]), file.get_tensor)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        yield
+    except (TensorFileError, OSError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is damaged or truncated ({error}); put back a copy of it, or remove it and train again"
         ) from error
-    return state
 
 
 def _pack(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401 - a node of a tree
     if isinstance(node, Tensor):
-        tensors[path] = node.detach().contiguous()
+        tensors[path] = node.detach()
         return {_TENSOR: path}
     if isinstance(node, dict):
         assert all(isinstance(key, str) for key in node), f"keys of a state are text: {list(node)}"
@@ -69,11 +90,23 @@ def _pack(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN
     return node
 
 
-def _unpack(node: Any, get_tensor: Any) -> Any:  # noqa: ANN401
+def _unpack(node: Any, tensors: dict[str, Stored]) -> Any:  # noqa: ANN401
     if isinstance(node, dict):
         if set(node) == {_TENSOR}:
-            return get_tensor(node[_TENSOR])
-        return {key: _unpack(value, get_tensor) for key, value in node.items()}
+            if node[_TENSOR] not in tensors:
+                raise TensorFileError(f"the tensor {node[_TENSOR]} is not in it")
+            return tensors[node[_TENSOR]]
+        return {key: _unpack(value, tensors) for key, value in node.items()}
     if isinstance(node, list):
-        return [_unpack(value, get_tensor) for value in node]
+        return [_unpack(value, tensors) for value in node]
+    return node
+
+
+def _read(node: Any, device: torch.device | str) -> Any:  # noqa: ANN401
+    if isinstance(node, Stored):
+        return node.read(device)
+    if isinstance(node, dict):
+        return {key: _read(value, device) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_read(value, device) for value in node]
     return node

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import tyro
 
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
-from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces
+from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces, SyntheticIdentities
+from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training.schedule import DECAYS
 
@@ -19,7 +20,7 @@ from qmargin.training.schedule import DECAYS
 class DataConfig:
     """What is read, how it is decoded and augmented, and which identities are held out."""
 
-    source: OrlFaces | ImageFolders | ManifestFile
+    source: OrlFaces | ImageFolders | ManifestFile | SyntheticIdentities
     """Where the images and their identities come from."""
     image: ImageFormat
     """Size and channels every image is decoded to."""
@@ -83,10 +84,14 @@ class TrainConfig:
     """Network from an image to its embedding."""
     loss: ScheduledLoss
     """The loss and its schedules: the one field in which compared runs differ."""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    """The identities' prototypes: how their loss is computed and how they move."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How weights move."""
     epochs: int = 20
     """Passes over the training images; an incomplete last batch of a pass is left out."""
+    max_steps: int | None = None
+    """Steps after which the run ends, if its epochs have not ended before; the schedules then span these."""
     batch_size: int = 128
     """Images a step."""
     seed: int = 0
@@ -108,8 +113,9 @@ class TrainConfig:
             _at_least(name, getattr(self, name), 1)
         _at_least("batch_size", self.batch_size, 2)  # batch norms need two
         _at_least("seed", self.seed, 0)
-        if self.threads is not None:
-            _at_least("threads", self.threads, 1)
+        for name in ("threads", "max_steps"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
         if self.backbone.input_shape != self.data.image.shape:

@@ -33,9 +33,14 @@ def first_bad_gradient(modules: dict[str, nn.Module]) -> str:
     """Name of the first parameter, from the input on, whose gradient is not finite."""
     for owner, module in modules.items():
         for name, parameter in module.named_parameters():
-            if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+            if parameter.grad is not None and not bool(gradient_values(parameter.grad).isfinite().all()):
                 return f"first seen in the gradient of {owner}.{name}"
     return "each gradient is finite, their norm is not"
+
+
+def gradient_values(gradient: Tensor) -> Tensor:
+    """The numbers of a gradient that may differ from zero: all of a dense one, the rows of a sparse one."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
 class NonFiniteError(ValueError):

@@ -28,6 +28,8 @@ COLUMNS = (
     "zero_loss",
     "target_dropped",
     "p_target",
+    "candidates",
+    "fallback_rows",
     "gradient_norm",
     "learning_rate",
     "alpha",
@@ -137,5 +139,9 @@ def peak_memory_mib() -> float:
     """Peak memory in MiB: of the CUDA device where one is used, else of the process."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage starts from the peak of the process that started this one
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -10,11 +10,17 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from qmargin.data import Batch, ImageBatches, Manifest, ShuffledBatches, normalise, write_manifest
-from qmargin.training.checkpoint import State, load_checkpoint, save_checkpoint
+from qmargin.data import Batch, ImageBatches, Samples, ShuffledBatches, normalise, write_manifest
+from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
-from qmargin.training.guard import NonFiniteError, first_bad_gradient, first_bad_layer, naming_the_batch
+from qmargin.training.guard import (
+    NonFiniteError,
+    first_bad_gradient,
+    first_bad_layer,
+    gradient_values,
+    naming_the_batch,
+)
 from qmargin.training.log import TrainingLog
 from qmargin.training.schedule import learning_rate
 from qmargin.training.state import TrainingState
@@ -47,6 +53,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
     samples = manifest.subset("train")
     order = ShuffledBatches(len(samples), config.batch_size, config.seed)
     steps = config.epochs * order.steps_per_epoch
+    steps = steps if config.max_steps is None else min(steps, config.max_steps)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     state = TrainingState.create(config, samples.num_classes)  # before the folder: a bad device leaves nothing behind
@@ -58,10 +65,10 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
     with run.locked():
         run.open(config, resume=resume)
         if run.checkpoint.exists():
-            saved = load_checkpoint(run.checkpoint, config.device)
-            order.check_state(saved["sampler"])
-            check_manifest(manifest, saved, run)
-            state.load_state_dict(saved)
+            with open_checkpoint(run.checkpoint) as saved:
+                order.check_state(saved["sampler"])
+                check_manifest(manifest, saved, run)
+                state.load_state_dict(saved)
         else:
             write_manifest(manifest, run.manifest)
         if state.step == steps:
@@ -71,9 +78,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
         log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:
-                with naming_the_batch(state.step, [samples.paths[index] for index in batch.indices], out):
+                with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], out):
                     numbers, settings = train_step(state, batch, config, steps)
-                state.step += 1
                 settings["epoch"] = state.step / order.steps_per_epoch
                 log.add(state.step, len(batch.labels), state.head.stats, numbers, settings)
                 if state.step % config.checkpoint_every == 0 or state.step == steps or stopping():
@@ -89,8 +95,7 @@ def train_step(
     """One step of gradient descent; returns what was measured (on the device) and the settings it was done with."""
     settings = config.optimizer
     rate = learning_rate(state.step, steps, settings.learning_rate, settings.warmup, settings.decay)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    state.set_learning_rate(rate)
     state.head.loss = loss = config.loss.at(state.step / steps)
 
     images = normalise(batch.images.to(config.device, non_blocking=True))  # (batch, channels, height, width)
@@ -99,16 +104,17 @@ def train_step(
         embeddings = state.backbone(images)  # (batch, dim)
     value = _finite_loss(state, config, images, embeddings, labels)
 
-    state.optimizer.zero_grad(set_to_none=True)
+    state.zero_grad()
     value.backward()
     moved = [parameter for parameter in state.backbone.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
-    head_norm = torch.linalg.vector_norm(state.head.weight.grad)
+    assert state.head.weight.grad is not None, "the loss depends on the prototypes"
+    head_norm = torch.linalg.vector_norm(gradient_values(state.head.weight.grad))
     if not bool((norm + head_norm).isfinite()):  # before clipping, which would spread one NaN to every gradient
         where = first_bad_gradient({"backbone": state.backbone, "head": state.head})
         raise NonFiniteError(f"the gradient is not finite ({where})")
     torch.nn.utils.clip_grads_with_norm_(moved, settings.clip_norm, norm)
-    state.optimizer.step()
+    state.update()
     return (
         {"loss": value, "gradient_norm": norm},
         {"learning_rate": rate, "alpha": loss.alpha, "scale": loss.scale, "margin": loss.margin.m},
@@ -134,14 +140,14 @@ def _finite_loss(
     return value
 
 
-def read_samples(config: TrainConfig) -> Manifest:
+def read_samples(config: TrainConfig) -> Samples:
     """The manifest of a config, with its validation identities held out."""
     manifest = config.data.source.read()
     held_out = config.data.validation_identities
     return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
 
 
-def check_manifest(manifest: Manifest, saved: State, run: RunFolder) -> None:
+def check_manifest(manifest: Samples, saved: State, run: RunFolder) -> None:
     """Refuse to go on from a checkpoint of other images or identities."""
     if saved["manifest"] != manifest.digest:
         raise ValueError(

@@ -1,0 +1,83 @@
+"""`qmargin pairs RUN FILE...`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from qmargin._files import make_folder, write_text
+from qmargin.protocols import ImagePairs, embed_pairs, read_bin, read_lfw_pairs, read_pairs_csv, verify_pairs
+from qmargin.report.face_tables import pair_table
+from qmargin.scoring import Embedder
+from qmargin.training import RunFolder
+
+READERS: dict[str, Callable[[Path, Path | None, str], ImagePairs]] = {
+    ".bin": lambda path, _, __: read_bin(path),
+    ".csv": lambda path, images, _: read_pairs_csv(path, images),
+    ".txt": lambda path, images, suffix: read_lfw_pairs(path, path.parent if images is None else images, suffix),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Embed the images of lists of pairs with a run's backbone and report 10-fold accuracy, EER and TAR.
+
+    A file's ending says what it is: .bin is a verification set (LFW, CFP-FP, AgeDB-30, ... as training scripts pass
+    them on; read without pickle, nothing in it is run), .csv has the columns path_a, path_b, same and, if you like,
+    fold, .txt is LFW's pairs.txt. Images must have the size that the run was trained on.
+
+    Example: qmargin pairs runs/first lfw.bin cfp_fp.bin agedb_30.bin
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of a trained run."""
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Lists of pairs, .bin, .csv or .txt."""
+    images: Path | None = None
+    """Folder that the paths of a .csv, or the names of a .txt, are in; that of the list unless given."""
+    suffix: str = ".jpg"
+    """Ending of the images of a .txt list."""
+    flip: bool = True
+    """Add the raw feature of the mirrored image, as published figures do."""
+    out: Path | None = None
+    """Folder for pairs-NAME.json and pairs.md; that of the run unless given."""
+    batch_size: int = 128
+    """Images at a time."""
+    device: str | None = None
+    """Where to embed: cpu, cuda, ...; that of the training unless given."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Verify a run on lists of pairs: .bin sets (LFW, CFP-FP, AgeDB-30), pairs.csv, LFW's pairs.txt."""
+    arguments = tyro.cli(Arguments, args=list(words), prog="qmargin pairs")
+    if not arguments.files:
+        raise ValueError("give at least one list of pairs: a .bin, .csv or .txt file")
+    if arguments.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+    names = [path.stem for path in arguments.files]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two lists have one name ({', '.join(names)}): their results would overwrite each other")
+    folder = arguments.run if arguments.out is None else arguments.out
+    embedder = Embedder.of_run(RunFolder(arguments.run), arguments.device)
+    make_folder(folder)
+    reports = []
+    for path in arguments.files:
+        pairs = read_pairs(path, arguments.images, arguments.suffix)
+        features = embed_pairs(pairs, embedder, flip=arguments.flip, batch_size=arguments.batch_size)
+        report = verify_pairs(pairs, features, flip=arguments.flip)
+        report.save(folder / f"pairs-{path.stem}.json")
+        reports.append(report)
+    table = pair_table(reports, f"Pair verification of {arguments.run}, training step {embedder.step:,}")
+    Console().print(table.terminal())
+    write_text(folder / "pairs.md", table.markdown())
+    Console().print(f"saved: {folder / 'pairs.md'}", soft_wrap=True, markup=False)
+
+
+def read_pairs(path: Path, images: Path | None, suffix: str) -> ImagePairs:
+    """The reader that a file's ending names."""
+    if path.suffix not in READERS:
+        raise ValueError(f"{path} must end in one of {', '.join(READERS)}: the ending says how a list of pairs is read")
+    return READERS[path.suffix](path, images, suffix)

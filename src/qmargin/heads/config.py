@@ -1,0 +1,70 @@
+"""Which head a run trains, as a config that builds it."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from qmargin.heads.contract import Head
+from qmargin.heads.dense import DenseHead
+from qmargin.heads.streaming import Precision, StreamingHead
+from qmargin.losses import AlphaLoss
+from qmargin.optim import Update
+
+Kind = Literal["auto", "dense", "streaming"]
+
+STREAMING_FROM = 10_000  # classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """The head; all kinds have the same loss and gradients, to float32 rounding.
+
+    Raises:
+        ValueError: an unknown value, or lazy updates of the dense head.
+
+    Example:
+        >>> from qmargin.losses import QMargin
+        >>> type(HeadConfig().build(500, 64, QMargin())).__name__
+        'DenseHead'
+    """
+
+    kind: Kind = "auto"
+    """dense holds every cosine of a batch, streaming does not; auto is streaming from 10,000 identities on."""
+    update: Update = "dense"
+    """dense moves every prototype each step, as torch.optim.SGD does; lazy (streaming only) those with a gradient."""
+    precision: Precision = "bfloat16"
+    """Precision of the streaming head's screening; the result is float32 with any."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that are none, and a contradiction."""
+        for name, known in (("kind", Kind), ("update", Update), ("precision", Precision)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(
+                    f"head.{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}"
+                )
+        if self.kind == "dense" and self.update == "lazy":
+            raise ValueError("the dense head has no lazy updates: set head.kind to streaming or head.update to dense")
+
+    def streams(self, num_classes: int) -> bool:
+        """Whether the head of that many classes is the streaming one."""
+        return self.kind == "streaming" or (self.kind == "auto" and num_classes >= STREAMING_FROM)
+
+    def build(
+        self, num_classes: int, embedding_dim: int, loss: AlphaLoss, device: torch.device | str | None = None
+    ) -> Head:
+        """The head, with fresh prototypes from torch's generator: the same ones whatever the kind.
+
+        Raises:
+            ValueError: lazy updates, while auto chooses the dense head; what the head refuses.
+        """
+        if self.streams(num_classes):
+            return StreamingHead(
+                num_classes, embedding_dim, loss, precision=self.precision, update=self.update, device=device
+            )
+        if self.update == "lazy":
+            raise ValueError(
+                f"lazy updates need the streaming head; head.kind auto is dense below {STREAMING_FROM:,} identities "
+                f"(here are {num_classes:,}): set head.kind to streaming or head.update to dense"
+            )
+        return DenseHead(num_classes, embedding_dim, loss, device=device)
