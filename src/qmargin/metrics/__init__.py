@@ -10,6 +10,10 @@ from qmargin.metrics.bootstrap import Interval as Interval
 from qmargin.metrics.bootstrap import PairedInterval as PairedInterval
 from qmargin.metrics.bootstrap import paired_subject_bootstrap as paired_subject_bootstrap
 from qmargin.metrics.bootstrap import subject_bootstrap as subject_bootstrap
+from qmargin.metrics.cllr import cllr as cllr
+from qmargin.metrics.cllr import cllr_of as cllr_of
+from qmargin.metrics.cllr import min_cllr as min_cllr
+from qmargin.metrics.cllr import min_cllr_of as min_cllr_of
 from qmargin.metrics.dcf import act_dcf as act_dcf
 from qmargin.metrics.dcf import act_dcf_of as act_dcf_of
 from qmargin.metrics.dcf import bayes_threshold as bayes_threshold
@@ -34,11 +38,15 @@ __all__ = [
     "act_dcf",
     "act_dcf_of",
     "bayes_threshold",
+    "cllr",
+    "cllr_of",
     "det_curve",
     "eer",
     "eer_hull",
     "eer_hull_of",
     "eer_of",
+    "min_cllr",
+    "min_cllr_of",
     "min_dcf",
     "min_dcf_of",
     "paired_subject_bootstrap",

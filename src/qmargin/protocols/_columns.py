@@ -2,12 +2,11 @@
 
 Conventions:
     Columns are separated by spaces or tabs, lines end with LF or CRLF, the text is UTF-8. Every line has the same
-    number of columns; only the end of the file may be blank. A field longer than `LONGEST_FIELD` bytes is no identifier.
+    number of columns; only the end of the file may be blank. A field longer than `LONGEST_FIELD` bytes is no id.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +55,9 @@ class Columns:
         return ValueError(f"{self.path}, line {row + 1}: {reason}")
 
 
-def text(field: bytes | Any) -> str:
+def text(field: bytes) -> str:
     """A field as it is shown to a reader."""
-    return bytes(field).decode("utf-8", errors="backslashreplace")
+    return field.decode("utf-8", errors="backslashreplace")
 
 
 def read_columns(path: Path, counts: tuple[int, ...], layout: str) -> Columns:
