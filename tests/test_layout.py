@@ -2,7 +2,7 @@
 
 The order of the data is the order of the folders:
 
-    data, backbones -> divergence -> losses -> heads -> training -> scoring -> protocols, metrics -> report
+    data, backbones -> divergence -> losses -> heads -> training -> scoring -> protocols, metrics -> calibration, report
 """
 
 import ast
@@ -19,6 +19,7 @@ MAY_IMPORT = {  # stage: the other stages it may import
     "backbones": set(),
     "divergence": set(),
     "metrics": set(),
+    "calibration": {"metrics"},
     "losses": {"divergence"},
     "heads": {"divergence", "losses"},
     "training": {"data", "backbones", "divergence", "losses", "heads"},
