@@ -61,7 +61,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"ids": np.array(["a", "b", "a"]), "embeddings": VECTORS}, r"id 'a' stands there twice \(1 such ids\)"),
         ({"ids": IDS, "embeddings": VECTORS.astype(int)}, "must be floats of shape"),
         (
-            {"ids": IDS, "embeddings": np.where(VECTORS == VECTORS[1, 0], np.nan, VECTORS)},
+            {"ids": IDS, "embeddings": np.where(VECTORS[1, 0] == VECTORS, np.nan, VECTORS)},
             r"embedding of 'a/1.wav' is not finite \(1 such\)",
         ),
     ]:

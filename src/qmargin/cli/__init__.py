@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 import qmargin
-from qmargin.cli import compare, demo, evaluate, info, train
+from qmargin.cli import calibrate, compare, demo, embed, evaluate, info, score, threshold, train, verify
 from qmargin.recipes.registry import nearest
 from qmargin.training import Interrupted
 
@@ -15,6 +15,11 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": train.run,
     "evaluate": evaluate.run,
     "compare": compare.run,
+    "embed": embed.run,
+    "score": score.run,
+    "calibrate": calibrate.run,
+    "threshold": threshold.run,
+    "verify": verify.run,
     "demo": demo.run,
     "info": info.run,
 }

@@ -19,6 +19,7 @@ from qmargin.metrics.dcf import act_dcf_of as act_dcf_of
 from qmargin.metrics.dcf import bayes_threshold as bayes_threshold
 from qmargin.metrics.dcf import min_dcf as min_dcf
 from qmargin.metrics.dcf import min_dcf_of as min_dcf_of
+from qmargin.metrics.dcf import min_dcf_threshold_of as min_dcf_threshold_of
 from qmargin.metrics.det import DetCurve as DetCurve
 from qmargin.metrics.det import det_curve as det_curve
 from qmargin.metrics.eer import eer as eer
@@ -49,6 +50,7 @@ __all__ = [
     "min_cllr_of",
     "min_dcf",
     "min_dcf_of",
+    "min_dcf_threshold_of",
     "paired_subject_bootstrap",
     "subject_bootstrap",
     "tar_at_far",

@@ -1,5 +1,6 @@
 """From images to embeddings: each image and its mirror, their raw embeddings added, no randomness."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ from torch import nn
 
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, normalise, sequential
-from qmargin.training import RunFolder
-from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training import RunFolder, TrainConfig
+from qmargin.training.checkpoint import State, load_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
 from qmargin.training.state import check_device, load_weights
 
@@ -73,14 +74,40 @@ def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddin
         split: "train", "validation" or "test".
         device: where to compute; that of the training unless given.
     """
+    config, backbone, saved, device = _trained(run, device)
+    manifest = read_samples(config)
+    check_manifest(manifest, saved, run)
+    embeddings = replace(embed(backbone, manifest.subset(split), config.data.image, device=device), step=saved["step"])
+    embeddings.save(run.embeddings(split))
+    return embeddings
+
+
+def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None) -> Embeddings:
+    """Embed any images with the newest checkpoint of a run; nothing is left in its folder.
+
+    Args:
+        run: folder of the run.
+        files: images, each once; they are decoded as the run's config says.
+        device: where to compute; that of the training unless given.
+
+    Returns:
+        Embeddings in the order of `files`, with paths from the root on and without identities (all "unknown").
+
+    Raises:
+        ValueError: the same file twice, a file that is no image, or no checkpoint.
+    """
+    config, backbone, saved, device = _trained(run, device)
+    names = tuple(file.resolve().as_posix().removeprefix("/") for file in files)
+    manifest = Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
+    return replace(embed(backbone, manifest, config.data.image, device=device), step=saved["step"])
+
+
+def _trained(run: RunFolder, device: str | None) -> tuple[TrainConfig, nn.Module, State, str]:
+    """Config of a run, its backbone with the newest weights, the checkpoint, and the device it is on."""
     config = run.read_config()
     device = config.device if device is None else device
     check_device(device)
     saved = load_checkpoint(run.checkpoint)
-    manifest = read_samples(config)
-    check_manifest(manifest, saved, run)
     backbone = config.backbone.build().to(device)
     load_weights(backbone, saved["backbone"])
-    embeddings = replace(embed(backbone, manifest.subset(split), config.data.image, device=device), step=saved["step"])
-    embeddings.save(run.embeddings(split))
-    return embeddings
+    return config, backbone, saved, device
