@@ -1,7 +1,8 @@
 """Figures of a scored trial list as the speaker papers print them: EER, minDCF(0.01), minDCF(0.05); JSON and Markdown.
 
 Scores that are log-likelihood ratios have Cllr, minCllr and actDCF(0.01) beside. With the speakers known, each figure
-has a 95 % interval over speakers (Wilson's for error rates and costs; Cllr may exceed 1 and has percentiles).
+has a 95 % interval over speakers: Wilson's for error rates and least costs, percentiles for the others, which may
+exceed 1.
 """
 
 import json
