@@ -44,3 +44,18 @@ def test_what_it_is_not_for_is_refused() -> None:
         wilson(1.5, np.array([1.0, 2.0]), 10, 0.95)
     with pytest.raises(ValueError, match="method must be one of percentile, wilson, got 'bca'"):
         subject_bootstrap([0.1, 0.9], [0, 1], [[0, 1], [0, 0]], eer_of, method="bca")  # type: ignore[call-overload]
+
+
+def test_a_variance_known_from_few_errors_is_scaled_up_by_the_formula() -> None:
+    # p = 0.005 of N = 40: p' = 0.7 / 41, p' (1 - p') / (p (1 - p)) = 3.373, so n = 0.004975 / (3.373 v) = 147.5
+    values = 0.005 + np.sqrt(1e-5) * np.tile([1.0, -1.0], 500) * np.sqrt(999 / 1000)
+    values -= values.min() * (values.min() < 0)
+    assert values.var(ddof=1) == pytest.approx(1e-5)
+    n, z2 = 147.5, 1.959964**2
+    centre, half = 0.005 + z2 / 2 / n, np.sqrt(z2) * np.sqrt(0.005 * 0.995 / n + z2 / 4 / n**2)
+    assert wilson(0.005, values, 40, 0.95) == pytest.approx(
+        ((centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)), rel=1e-3, abs=1e-6
+    )
+    # many errors: nothing to scale, n = p (1 - p) / v up to p' for p
+    low, high = wilson(0.5, 0.5 + 20 * (values - 0.005), 40, 0.95)
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(4e-3) / np.sqrt(1 + z2 / (0.25 / 4e-3)), rel=1e-3)

@@ -103,7 +103,6 @@ def _own(unit: Vectors, used: Indices, cohort: Vectors, norm: ScoreNorm) -> tupl
         if norm.top_n is not None and norm.top_n < len(cohort):
             block.partition(len(cohort) - norm.top_n, axis=1)
             block = block[:, len(cohort) - norm.top_n :]
-            block.sort(axis=1)  # a sum depends on the order, in the last bit
         means[rows], deviations[rows] = _moments(block, norm.ddof)
     _refuse_flat(deviations[used], used)
     return means, deviations
