@@ -111,6 +111,15 @@ def test_mean_norm_calibration_and_durations_work_together(
     assert "this calibration uses durations: give --durations" in message
 
 
+def test_the_mean_is_taken_off_both_sides(corpus: Path, tmp_path: Path) -> None:
+    score(corpus, tmp_path, "--mean", str(corpus / "cohort.npz"), "--no-intervals")
+    mean = read_vectors(corpus / "cohort.npz").vectors.astype(np.float64).mean(axis=0)
+    vectors = {name: (row - mean) / np.linalg.norm(row - mean) for name, row in zip(*vectors_of(corpus), strict=True)}
+    trials = read_trials(corpus / "trials")
+    one, other = (vectors[trials.utterances[side[77]]] for side in (trials.first, trials.second))
+    assert read_scores(tmp_path / "scores.txt").scores[77] == pytest.approx(one @ other, abs=1e-6)
+
+
 def test_norms_are_a_quality_measure_too(corpus: Path, tmp_path: Path) -> None:
     score(corpus, tmp_path / "plain", "--no-intervals")
     made = tmp_path / "calibration.json"
@@ -209,5 +218,8 @@ def test_embed_gives_what_verify_compares(
     capsys.readouterr()
     main(["verify", *(str(images / name) for name in found.ids[:2]), "--run", str(run)])
     assert f"score {unit[0] @ unit[1]:.3f}" in capsys.readouterr().out
+    script = tmp_path / "model.pt"
+    message = refused(capsys, "embed", str(script), "--images", str(images), "--out", str(out))
+    assert "may run code of its author; export it to ONNX" in message
     assert "--out must end in .npz" in refused(capsys, "embed", str(run), "--images", str(images), "--out", "x.npy")
     assert "no image under" in refused(capsys, "embed", str(run), "--images", str(tmp_path), "--out", str(out))

@@ -13,6 +13,7 @@ from torch import nn
 
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, normalise, sequential
+from qmargin.scoring.onnx_model import OnnxBackbone
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.checkpoint import State, load_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
@@ -97,9 +98,25 @@ def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None
         ValueError: the same file twice, a file that is no image, or no checkpoint.
     """
     config, backbone, saved, device = _trained(run, device)
+    return replace(embed(backbone, _listed(files), config.data.image, device=device), step=saved["step"])
+
+
+def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
+    """Embed any images with a user's own ONNX model: as `embed_files`, sizes read off the model, on the CPU.
+
+    Raises:
+        ValueError: as `OnnxBackbone`; the same file twice, or an image of another size than the model's input.
+
+    See also `qmargin.scoring.onnx_model`, which says what the model must be like.
+    """
+    backbone = OnnxBackbone(model)
+    return embed(backbone, _listed(files), backbone.image)
+
+
+def _listed(files: Sequence[Path]) -> Manifest:
+    """A manifest of any files, from the root on."""
     names = tuple(file.resolve().as_posix().removeprefix("/") for file in files)
-    manifest = Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
-    return replace(embed(backbone, manifest, config.data.image, device=device), step=saved["step"])
+    return Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
 
 
 def _trained(run: RunFolder, device: str | None) -> tuple[TrainConfig, nn.Module, State, str]:

@@ -137,11 +137,11 @@ def _nearest(unit: Vectors, used: Indices, cohort: Vectors, top_n: int) -> NDArr
         rows = used[start : start + BLOCK_ROWS]
         block = unit[rows] @ cohort.T  # (rows, members)
         least = np.partition(block, len(cohort) - top_n, axis=1)[:, len(cohort) - top_n, None]
-        above = block > least
-        spare = top_n - np.count_nonzero(above, axis=1)[:, None]  # places left for members that tie for the last one
-        ties = block == least
-        above |= ties & (np.cumsum(ties, axis=1) <= spare)
-        nearest[rows] = np.nonzero(above)[1].reshape(len(rows), top_n)
+        taken = block >= least
+        for row in np.flatnonzero(np.count_nonzero(taken, axis=1) > top_n):  # members tie for the last place
+            above, ties = block[row] > least[row], block[row] == least[row]
+            taken[row] = above | (ties & (np.cumsum(ties) <= top_n - np.count_nonzero(above)))
+        nearest[rows] = np.nonzero(taken)[1].reshape(len(rows), top_n)
     return nearest
 
 
