@@ -110,6 +110,7 @@ FIGURES: dict[tuple[str, str], Callable[[Scores, Labels], str]] = {
 BOOTSTRAPS = {
     "bootstrap x 1000, 4 figures, 9 runs": (9, 5_000, 100),
     "bootstrap x 1000, 4 figures, 1 run": (1, 10**6, 2000),
+    "bootstrap x 1000, 4 figures, IJB-C": (1, 15_658_489, 3531),
 }
 
 

@@ -4,7 +4,7 @@ The order of the data is the order of the folders:
 
     data, backbones -> divergence -> losses, optim -> heads -> training -> scoring -> protocols, metrics -> report
 
-and beside it `bench`, which measures heads.
+and beside it `bench`, which measures heads, and `calibration`, which makes decisions of scores.
 """
 
 import ast
@@ -21,6 +21,7 @@ MAY_IMPORT = {  # stage: the other stages it may import
     "backbones": set(),
     "divergence": set(),
     "metrics": set(),
+    "calibration": {"metrics"},
     "losses": {"divergence"},
     "optim": {"divergence"},
     "heads": {"divergence", "losses", "optim"},

@@ -62,8 +62,7 @@ def test_draws_weigh_trials_as_if_copies_of_subjects_had_been_scored() -> None:
         if {label for _, label in rows} == {True, False}:
             twin = det_curve([score for score, _ in rows], [label for _, label in rows])
             expected.append(mean_threshold(twin))
-    trials = TrialSubjects.of(subjects, genuine)
-    _, values = evaluate([[scores]], genuine, trials, [mean_threshold], len(expected), seed=7)
+    _, values = evaluate([[scores]], genuine, subjects, [mean_threshold], len(expected), seed=7)
     assert len(expected) >= 25
     np.testing.assert_array_equal(values[0, 0], expected)
 
@@ -93,17 +92,15 @@ def test_the_estimate_is_the_figure_of_the_trials_as_they_are() -> None:
 
 def test_runs_share_the_draws_and_are_averaged() -> None:
     scores, genuine, subjects = trials_of(3, subjects=10, trials=200, runs=3)
-    trials = TrialSubjects.of(subjects, genuine)
-    _, together = evaluate([list(scores)], genuine, trials, [eer_of], 40, seed=5)
-    alone = [evaluate([[run]], genuine, trials, [eer_of], 40, seed=5)[1] for run in scores]
+    _, together = evaluate([list(scores)], genuine, subjects, [eer_of], 40, seed=5)
+    alone = [evaluate([[run]], genuine, subjects, [eer_of], 40, seed=5)[1] for run in scores]
     np.testing.assert_allclose(together, np.mean(alone, axis=0), rtol=1e-14)
 
 
 def test_the_interval_is_made_of_quantiles_and_the_bias_of_the_mean() -> None:
     scores, genuine, subjects = trials_of(4, subjects=10, trials=200)
     interval = subject_bootstrap(scores, genuine, subjects, tar, resamples=60, confidence=0.9, seed=3)
-    trials = TrialSubjects.of(subjects, genuine)
-    estimates, values = evaluate([list(scores)], genuine, trials, [tar], 60, seed=3)
+    estimates, values = evaluate([list(scores)], genuine, subjects, [tar], 60, seed=3)
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(values[0, 0], [0.05, 0.95])))
     assert interval.bias == pytest.approx(values[0, 0].mean() - estimates[0, 0])
 
@@ -153,8 +150,7 @@ def test_a_paired_difference_is_that_of_the_same_draws(higher_is_better: bool) -
     pair = paired_subject_bootstrap(
         scores, other, genuine, subjects, tar, higher_is_better=higher_is_better, resamples=80, seed=4
     )
-    trials = TrialSubjects.of(subjects, genuine)
-    (one,), (two,) = (evaluate([list(s)], genuine, trials, [tar], 80, seed=4)[1][0] for s in (scores, other))
+    (one,), (two,) = (evaluate([list(s)], genuine, subjects, [tar], 80, seed=4)[1][0] for s in (scores, other))
     difference = one - two
     won = difference > 0 if higher_is_better else difference < 0
     assert pair.won == np.mean(won + 0.5 * (difference == 0))

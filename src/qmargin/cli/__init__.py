@@ -7,7 +7,23 @@ from rich.console import Console
 from rich.table import Table
 
 import qmargin
-from qmargin.cli import bench, compare, demo, evaluate, ijb, info, pack, pairs, plan, train
+from qmargin.cli import (
+    bench,
+    calibrate,
+    compare,
+    demo,
+    embed,
+    evaluate,
+    ijb,
+    info,
+    pack,
+    pairs,
+    plan,
+    score,
+    threshold,
+    train,
+    verify,
+)
 from qmargin.recipes.registry import nearest
 from qmargin.training import Interrupted
 
@@ -18,6 +34,11 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "ijb": ijb.run,
     "pack": pack.run,
     "compare": compare.run,
+    "embed": embed.run,
+    "score": score.run,
+    "calibrate": calibrate.run,
+    "threshold": threshold.run,
+    "verify": verify.run,
     "demo": demo.run,
     "bench": bench.run,
     "plan": plan.run,

@@ -14,11 +14,16 @@ from qmargin.metrics.bootstrap import Interval as Interval
 from qmargin.metrics.bootstrap import PairedInterval as PairedInterval
 from qmargin.metrics.bootstrap import paired_subject_bootstrap as paired_subject_bootstrap
 from qmargin.metrics.bootstrap import subject_bootstrap as subject_bootstrap
+from qmargin.metrics.cllr import cllr as cllr
+from qmargin.metrics.cllr import cllr_of as cllr_of
+from qmargin.metrics.cllr import min_cllr as min_cllr
+from qmargin.metrics.cllr import min_cllr_of as min_cllr_of
 from qmargin.metrics.dcf import act_dcf as act_dcf
 from qmargin.metrics.dcf import act_dcf_of as act_dcf_of
 from qmargin.metrics.dcf import bayes_threshold as bayes_threshold
 from qmargin.metrics.dcf import min_dcf as min_dcf
 from qmargin.metrics.dcf import min_dcf_of as min_dcf_of
+from qmargin.metrics.dcf import min_dcf_threshold_of as min_dcf_threshold_of
 from qmargin.metrics.det import DetCurve as DetCurve
 from qmargin.metrics.det import det_curve as det_curve
 from qmargin.metrics.eer import eer as eer
@@ -39,6 +44,8 @@ __all__ = [
     "act_dcf",
     "act_dcf_of",
     "bayes_threshold",
+    "cllr",
+    "cllr_of",
     "det_curve",
     "eer",
     "eer_hull",
@@ -46,8 +53,11 @@ __all__ = [
     "eer_of",
     "file_order_folds",
     "grid_pair_accuracy",
+    "min_cllr",
+    "min_cllr_of",
     "min_dcf",
     "min_dcf_of",
+    "min_dcf_threshold_of",
     "pair_accuracy",
     "paired_subject_bootstrap",
     "subject_bootstrap",

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qmargin.metrics._validate import Floats, Mask, Numbers, Scores
-from qmargin.metrics.det import DetCurve, Indices, RankedTrials
+from qmargin.metrics._grid import BATCH, GriddedTrials
+from qmargin.metrics._validate import Floats, Mask, Scores
+from qmargin.metrics.det import DetCurve, Indices, RankedTrials, det_curve
 
 Statistic = Callable[[DetCurve], float]
 Counts = NDArray[np.int64]
+LONGEST_EXACT = 400_000  # trials; on longer lists resamples are read on the grid of `_grid.py`
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +37,13 @@ class TrialSubjects:
     @classmethod
     def of(cls, subjects: ArrayLike, genuine: Mask) -> "TrialSubjects":
         """Index the subjects (trials, 2) of each trial; a ValueError names the first trial that contradicts itself."""
-        pairs = _check_subjects(subjects, genuine)
-        names, index = np.unique(pairs, return_inverse=True)
-        left, right = index.reshape(-1, 2).T
-        codes, pair = np.unique(left[~genuine] * names.size + right[~genuine], return_inverse=True)
+        count, sides = _number_subjects(subjects, genuine)
+        left, right = sides.T.astype(np.int64)
+        codes, pair = np.unique(left[~genuine] * count + right[~genuine], return_inverse=True)
         at = left.copy()
-        at[~genuine] = names.size + pair
-        left, right = np.divmod(codes, names.size)
-        return cls(names.size, left, right, at, np.bincount(at, minlength=names.size + codes.size))
+        at[~genuine] = count + pair
+        left, right = np.divmod(codes, count)
+        return cls(count, left, right, at, np.bincount(at, minlength=count + codes.size))
 
     def weights(self, drawn: Counts) -> Counts:
         """Weights (subjects + pairs,) of a draw (subjects,) that took subject i `drawn[i]` times."""
@@ -58,8 +59,7 @@ class TrialSubjects:
             yield weights
 
     def _draw(self, generator: np.random.Generator) -> Counts:
-        taken = generator.integers(self.subjects, size=self.subjects)
-        return self.weights(np.bincount(taken, minlength=self.subjects))
+        return self.weights(_draw(generator, self.subjects))
 
     def _both_classes(self, weights: Counts) -> bool:
         present = (weights > 0) & (self.trials_at > 0)
@@ -69,7 +69,7 @@ class TrialSubjects:
 def evaluate(
     systems: Sequence[Sequence[Scores]],
     genuine: Mask,
-    trials: TrialSubjects,
+    subjects: ArrayLike,
     statistics: Sequence[Statistic],
     resamples: int,
     seed: int,
@@ -79,7 +79,7 @@ def evaluate(
     Args:
         systems: for each system its runs, each of scores (trials,), checked.
         genuine: (trials,) mask.
-        trials: the subjects of the trials.
+        subjects: (trials, 2) integers, on each side of each trial.
         statistics: functions of a curve.
         resamples: number of draws.
         seed: of the draws.
@@ -87,13 +87,44 @@ def evaluate(
     Returns:
         Estimates (systems, statistics) on the trials as they are, and values (systems, statistics, resamples).
     """
+    if genuine.size > LONGEST_EXACT:
+        return _evaluate_gridded(systems, genuine, subjects, statistics, resamples, seed)
+    trials = TrialSubjects.of(subjects, genuine)
     ranked = [[_rank(run, genuine, trials) for run in runs] for runs in systems]
     once = np.ones(trials.trials_at.size, dtype=np.int64)
-    estimates = np.array([_averages(runs, once, statistics, resampled=False) for runs in ranked])
+    estimates = np.array([_averages([run.curve(once) for run in runs], statistics) for runs in ranked])
     values = np.empty((len(systems), len(statistics), resamples))
     for number, weights in enumerate(trials.resamples(resamples, seed)):
         for system, runs in enumerate(ranked):
-            values[system, :, number] = _averages(runs, weights, statistics, resampled=True)
+            values[system, :, number] = _averages([run.curve(weights, resampled=True) for run in runs], statistics)
+    return estimates, values
+
+
+def _evaluate_gridded(
+    systems: Sequence[Sequence[Scores]],
+    genuine: Mask,
+    subjects: ArrayLike,
+    statistics: Sequence[Statistic],
+    resamples: int,
+    seed: int,
+) -> tuple[Floats, Floats]:
+    """As `evaluate`: estimates from whole curves, resamples on the grid of `_grid.py`, the same draws."""
+    count, sides = _number_subjects(subjects, genuine)
+    estimates = np.array([_averages([det_curve(run, genuine) for run in runs], statistics) for runs in systems])
+    grids = [[GriddedTrials.of(run, genuine, sides) for run in runs] for runs in systems]
+    generator = np.random.default_rng(seed)
+    values = np.empty((len(systems), len(statistics), resamples))
+    done = 0
+    while done < resamples:
+        drawn = np.stack([_draw(generator, count) for _ in range(min(BATCH, resamples - done))])
+        curves = [[list(grid.curves(drawn)) for grid in runs] for runs in grids]
+        # a draw that leaves a class empty does so for every system and run; it is drawn again
+        kept = [number for number in range(len(drawn)) if curves[0][0][number] is not None]
+        for system, runs in enumerate(curves):
+            for place, number in enumerate(kept, done):
+                taken = [curve for run in runs if (curve := run[number]) is not None]
+                values[system, :, place] = _averages(taken, statistics)
+        done += len(kept)
     return estimates, values
 
 
@@ -102,16 +133,22 @@ def _rank(scores: Scores, genuine: Mask, trials: TrialSubjects) -> RankedTrials:
     return replace(ranked, genuine_at=trials.at[ranked.genuine_at], impostor_at=trials.at[ranked.impostor_at])
 
 
-def _averages(
-    runs: Sequence[RankedTrials], weights: Numbers, statistics: Sequence[Statistic], *, resampled: bool
-) -> Floats:
-    """Mean of each statistic over the runs, (statistics,)."""
-    values = np.empty((len(runs), len(statistics)))
-    for run, ranked in enumerate(runs):
-        det = ranked.curve(weights, resampled=resampled)
-        values[run] = [statistic(det) for statistic in statistics]
+def _averages(curves: Sequence[DetCurve], statistics: Sequence[Statistic]) -> Floats:
+    """Mean of each statistic over the curves of the runs, (statistics,)."""
+    values = np.array([[statistic(det) for statistic in statistics] for det in curves])
     means: Floats = np.sort(values, axis=0).mean(axis=0)  # sorted: the order of the runs never shows, not even in ulps
     return means
+
+
+def _draw(generator: np.random.Generator, subjects: int) -> Counts:
+    """How often each subject is drawn, (subjects,)."""
+    return np.bincount(generator.integers(subjects, size=subjects), minlength=subjects)
+
+
+def _number_subjects(subjects: ArrayLike, genuine: Mask) -> tuple[int, NDArray[np.int32]]:
+    """Number of subjects, and each trial's (trials, 2) as 0..subjects - 1, checked."""
+    names, index = np.unique(_check_subjects(subjects, genuine), return_inverse=True)
+    return names.size, index.reshape(-1, 2).astype(np.int32)
 
 
 def _check_subjects(subjects: ArrayLike, genuine: Mask) -> NDArray[np.integer]:

@@ -6,7 +6,9 @@ Conventions:
     genuine trials, so these weigh w_i; and each of the w_i copies of i meets each of the w_j copies of j, so an
     impostor trial weighs w_i w_j (the vertex bootstrap). Copies of one subject do not meet each other: no such trial
     was scored.
-    Intervals are percentile intervals (linear quantiles of the resamples). With several runs (seeds) of one system the
+    Intervals are percentile intervals (linear quantiles of the resamples), or by "wilson" those of `_intervals.py`: for
+    single figures in [0, 1] they hold better. Lists of more than 400,000 trials are resampled on a grid of thresholds
+    (`_grid.py`): the same draws, rates exact at each of them. With several runs (seeds) of one system the
     statistic is averaged over the runs, on the same draws; the interval is about subjects, not about seeds.
     Figures never refuse a resample for having too few impostors; on the trials as given they do.
 
@@ -22,7 +24,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qmargin.metrics._resampling import Statistic, TrialSubjects, evaluate
+from qmargin.metrics._intervals import Method, check_method, percentiles, wilson
+from qmargin.metrics._resampling import Statistic, evaluate
 from qmargin.metrics._validate import Floats, Scores, check_labels, check_scores
 
 
@@ -60,6 +63,7 @@ def subject_bootstrap(
     resamples: int = ...,
     confidence: float = ...,
     seed: int = ...,
+    method: Method = ...,
 ) -> Interval: ...
 @overload
 def subject_bootstrap(
@@ -71,6 +75,7 @@ def subject_bootstrap(
     resamples: int = ...,
     confidence: float = ...,
     seed: int = ...,
+    method: Method = ...,
 ) -> dict[str, Interval]: ...
 def subject_bootstrap(
     scores: ArrayLike,
@@ -81,8 +86,9 @@ def subject_bootstrap(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    method: Method = "percentile",
 ) -> Interval | dict[str, Interval]:
-    """Percentile interval of one or several figures over resampled subjects.
+    """Interval of one or several figures over resampled subjects.
 
     On each resample the figure is that of `det_curve(scores, labels, weights)`, weights w_i for a genuine trial of
     subject i and w_i w_j for an impostor trial; trials are sorted once for all resamples and figures.
@@ -94,6 +100,7 @@ def subject_bootstrap(
         statistic: function of a `DetCurve`, or several by name; they share the sort and the draws.
         resamples: number of draws, at least 2 / (1 - confidence), so that each tail holds one.
         confidence: in (0, 1).
+        method: "percentile", for any figure; "wilson", for error rates and costs in [0, 1]: holds better near 0 and 1.
         seed: of the draws; the same seed gives the same interval, whatever the order of the trials.
 
     Returns:
@@ -118,8 +125,14 @@ def subject_bootstrap(
     See also `paired_subject_bootstrap`, the one to use when two systems were scored on the same trials.
     """
     named = _by_name(statistic)
+    check_method(method)
     estimates, values = _evaluate([scores], ["scores"], labels, subjects, named, resamples, confidence, seed)
-    low, high = _quantiles(values[0], confidence)
+    if method == "wilson":
+        people = np.unique(np.asarray(subjects)).size
+        pairs = zip(estimates[0].tolist(), values[0], strict=True)
+        low, high = np.array([wilson(figure, row, people, confidence) for figure, row in pairs]).T
+    else:
+        low, high = percentiles(values[0], confidence)
     intervals = {
         name: Interval(
             estimate=float(estimates[0, k]),
@@ -217,7 +230,7 @@ def paired_subject_bootstrap(
         [scores, baseline_scores], ["scores", "baseline_scores"], labels, subjects, named, resamples, confidence, seed
     )
     differences = values[0] - values[1]
-    low, high = _quantiles(differences, confidence)
+    low, high = percentiles(differences, confidence)
     intervals = {
         name: PairedInterval(
             difference=float(estimates[0, k] - estimates[1, k]),
@@ -263,8 +276,7 @@ def _evaluate(
         )
     genuine = check_labels(labels)
     runs = [_check_runs(scores, genuine.size, name) for scores, name in zip(systems, names, strict=True)]
-    trials = TrialSubjects.of(subjects, genuine)
-    estimates, values = evaluate(runs, genuine, trials, list(statistics.values()), resamples, seed)
+    estimates, values = evaluate(runs, genuine, subjects, list(statistics.values()), resamples, seed)
     for k, name in enumerate(statistics):
         if not (np.isfinite(estimates[:, k]).all() and np.isfinite(values[:, k]).all()):
             raise ValueError(f"{name} must be finite on every resample, got nan or inf; it cannot be bootstrapped")
@@ -278,10 +290,3 @@ def _check_runs(scores: ArrayLike, trials: int, name: str) -> list[Scores]:
     if len(given) == 0:
         raise ValueError(f"{name} must hold at least one run, got shape {given.shape}")
     return [check_scores(run, trials, f"{name} of run {number}") for number, run in enumerate(given)]
-
-
-def _quantiles(values: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """Lower and upper end (statistics,) of the central `confidence` of values (statistics, resamples)."""
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(values, [tail, 1.0 - tail], axis=1)
-    return low, high

@@ -59,6 +59,19 @@ def min_dcf_of(det: DetCurve, p_target: float, c_miss: float = 1.0, c_fa: float 
     return float((miss * det.frr + fa * det.far).min())
 
 
+def min_dcf_threshold_of(det: DetCurve, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
+    """Lowest threshold at which the cost is `min_dcf_of`, found with knowledge of the labels: for looking, not for use.
+
+    Example:
+        >>> min_dcf_threshold_of(det_curve([0.1, 0.2, 0.3, 0.7, 0.6, 0.9], [0, 0, 0, 0, 1, 1]), p_target=0.01)
+        0.9
+
+    See also `bayes_threshold`, which needs no labels.
+    """
+    miss, fa = _normalised_costs(p_target, c_miss, c_fa)
+    return float(det.thresholds[(miss * det.frr + fa * det.far).argmin()])
+
+
 def act_dcf(scores: ArrayLike, labels: ArrayLike, p_target: float, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
     """Normalised detection cost at the Bayes threshold, `DCF(bayes_threshold(p_target, c_miss, c_fa))`.
 

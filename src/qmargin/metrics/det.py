@@ -69,13 +69,18 @@ class RankedTrials:
         """Curve with these weights; scores of total weight 0 are no points, as if their trials were absent."""
         missed = _sums(weights[self.genuine_at])[self.genuine_below]
         rejected = _sums(weights[self.impostor_at])[self.impostor_below]
-        present = np.ones(missed.size, dtype=bool)  # the last point, +inf, always stands
-        np.greater(missed[1:], missed[:-1], out=present[:-1])
-        present[:-1] |= rejected[1:] > rejected[:-1]
-        points = np.flatnonzero(present)
-        genuine, impostor = missed[-1].item(), rejected[-1].item()
-        far, frr = (impostor - rejected[points]) / impostor, missed[points] / genuine
-        return DetCurve(self.cutoffs[points].astype(np.float64), far, frr, genuine, impostor, resampled)
+        return curve_of(self.cutoffs, missed, rejected, resampled=resampled)
+
+
+def curve_of(cutoffs: Scores, missed: NDArray[Any], rejected: NDArray[Any], *, resampled: bool) -> DetCurve:
+    """Curve from the weights (points,) of each class below each cutoff, the last of them the totals."""
+    present = np.ones(missed.size, dtype=bool)  # the last point, +inf, always stands
+    np.greater(missed[1:], missed[:-1], out=present[:-1])
+    present[:-1] |= rejected[1:] > rejected[:-1]
+    points = np.flatnonzero(present)
+    genuine, impostor = missed[-1].item(), rejected[-1].item()
+    far, frr = (impostor - rejected[points]) / impostor, missed[points] / genuine
+    return DetCurve(cutoffs[points].astype(np.float64), far, frr, genuine, impostor, resampled)
 
 
 def det_curve(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> DetCurve:

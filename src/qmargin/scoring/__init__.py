@@ -3,6 +3,8 @@
 from qmargin.scoring.cosine import pair_cosines as pair_cosines
 from qmargin.scoring.embed import Embeddings as Embeddings
 from qmargin.scoring.embed import embed as embed
+from qmargin.scoring.embed import embed_files as embed_files
+from qmargin.scoring.embed import embed_files_onnx as embed_files_onnx
 from qmargin.scoring.embed import embed_run as embed_run
 from qmargin.scoring.features import Embedder as Embedder
 from qmargin.scoring.features import Features as Features
@@ -19,6 +21,8 @@ __all__ = [
     "Features",
     "Pooling",
     "embed",
+    "embed_files",
+    "embed_files_onnx",
     "embed_run",
     "find_pooling",
     "pair_cosines",

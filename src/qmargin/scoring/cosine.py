@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from qmargin.scoring.directions import unit_vectors
+
 BLOCK_ROWS = 1024  # rows of the similarity matrix at a time: 32 MB for 8,000 embeddings
 
 
@@ -25,11 +27,7 @@ def pair_cosines(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     items = len(embeddings)
     if embeddings.ndim != 2 or items < 2:
         raise ValueError(f"pairs need embeddings of shape (items >= 2, dim), got {embeddings.shape}")
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    bad = np.flatnonzero(~((norms > 0) & np.isfinite(norms)))
-    if len(bad):
-        raise ValueError(f"embedding {bad[0]} ({len(bad)} in all) is zero or not finite, so it has no direction")
-    unit = embeddings / norms
+    unit = unit_vectors(embeddings)
     scores = np.empty(items * (items - 1) // 2, dtype=np.float32)
     filled = 0
     for start in range(0, items, BLOCK_ROWS):

@@ -1,8 +1,10 @@
 """From images to embeddings: each image and its mirror, their raw embeddings added, no randomness."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,9 +13,10 @@ from rich.progress import track
 from torch import nn
 
 from qmargin._files import read_arrays, write_arrays
-from qmargin.data import ImageFormat, Samples, normalise, sequential
-from qmargin.training import RunFolder
-from qmargin.training.checkpoint import open_checkpoint
+from qmargin.data import ImageFormat, Manifest, Samples, normalise, sequential
+from qmargin.scoring.onnx_model import OnnxBackbone
+from qmargin.training import RunFolder, TrainConfig
+from qmargin.training.checkpoint import State, open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
 from qmargin.training.state import check_device, load_weights
 
@@ -74,15 +77,70 @@ def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddin
         split: "train", "validation" or "test".
         device: where to compute; that of the training unless given.
     """
+    model = trained_backbone(run, device)
+    manifest = read_samples(model.config)
+    check_manifest(manifest, model.origin, run)
+    embeddings = model.embed(manifest.subset(split))
+    embeddings.save(run.embeddings(split))
+    return embeddings
+
+
+def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None) -> Embeddings:
+    """Embed any images with the newest checkpoint of a run; nothing is left in its folder.
+
+    Args:
+        run: folder of the run.
+        files: images, each once; they are decoded as the run's config says.
+        device: where to compute; that of the training unless given.
+
+    Returns:
+        Embeddings in the order of `files`, with paths from the root on and without identities (all "unknown").
+
+    Raises:
+        ValueError: the same file twice, a file that is no image, or no checkpoint.
+    """
+    return trained_backbone(run, device).embed(_listed(files))
+
+
+def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
+    """Embed any images with a user's own ONNX model: as `embed_files`, sizes read off the model, on the CPU.
+
+    Raises:
+        ValueError: as `OnnxBackbone`; the same file twice, or an image of another size than the model's input.
+
+    See also `qmargin.scoring.onnx_model`, which says what the model must be like.
+    """
+    backbone = OnnxBackbone(model)
+    return embed(backbone, _listed(files), backbone.image)
+
+
+def _listed(files: Sequence[Path]) -> Manifest:
+    """A manifest of any files, from the root on."""
+    names = tuple(file.resolve().as_posix().removeprefix("/") for file in files)
+    return Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
+
+
+class Trained(NamedTuple):
+    """The backbone of a run with its newest weights."""
+
+    config: TrainConfig
+    backbone: nn.Module  # in evaluation mode, on `device`
+    device: str
+    origin: State  # "manifest" (digest) and "step" of the checkpoint
+
+    def embed(self, samples: Samples) -> Embeddings:
+        """Embeddings of samples, with the step of the weights."""
+        found = embed(self.backbone, samples, self.config.data.image, device=self.device)
+        return replace(found, step=self.origin["step"])
+
+
+def trained_backbone(run: RunFolder, device: str | None = None) -> Trained:
+    """The newest checkpoint of a run, on its device unless another is given; errors name what is missing."""
     config = run.read_config()
     device = config.device if device is None else device
     check_device(device)
-    manifest = read_samples(config)
     backbone = config.backbone.build().to(device)
     with open_checkpoint(run.checkpoint) as saved:  # the head, often far larger, stays on the disk
-        check_manifest(manifest, saved, run)
         load_weights(backbone, saved["backbone"])
-        step = saved["step"]
-    embeddings = replace(embed(backbone, manifest.subset(split), config.data.image, device=device), step=step)
-    embeddings.save(run.embeddings(split))
-    return embeddings
+        origin = {"manifest": saved["manifest"], "step": int(saved["step"])}
+    return Trained(config, backbone.eval(), device, origin)

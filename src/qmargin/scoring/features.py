@@ -16,9 +16,8 @@ from torch import nn
 
 from qmargin._files import write_arrays
 from qmargin.data import ImageFormat, normalise
+from qmargin.scoring.embed import trained_backbone
 from qmargin.training import RunFolder
-from qmargin.training.checkpoint import open_checkpoint
-from qmargin.training.state import check_device, load_weights
 
 Pixels = NDArray[np.uint8]
 
@@ -67,14 +66,8 @@ class Embedder:
     @classmethod
     def of_run(cls, run: RunFolder, device: str | None = None) -> "Embedder":
         """The newest checkpoint of a run, on its device unless another is given; errors name what is missing."""
-        config = run.read_config()
-        device = config.device if device is None else device
-        check_device(device)
-        backbone = config.backbone.build().to(device)
-        with open_checkpoint(run.checkpoint) as saved:
-            load_weights(backbone, saved["backbone"])
-            step = int(saved["step"])
-        return cls(backbone.eval(), config.data.image, device, step)
+        model = trained_backbone(run, device)
+        return cls(model.backbone, model.config.data.image, model.device, model.origin["step"])
 
     def embed(
         self, decode: Callable[[int], Pixels], images: int, *, mirrors: bool, batch_size: int = 128, workers: int = 2

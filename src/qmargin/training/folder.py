@@ -54,6 +54,11 @@ class RunFolder:
         """Figures of a split, as JSON."""
         return self.path / f"metrics-{split}.json"
 
+    @property
+    def thresholds(self) -> Path:
+        """Thresholds for wanted FARs, learned on held-out people, as JSON."""
+        return self.path / "thresholds.json"
+
     def read_config(self) -> TrainConfig:
         """The config this run was made with."""
         if not self.config.is_file():
