@@ -16,13 +16,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qmargin.divergence.deformed import excess_power, separation
+from qmargin.divergence.deformed import deformed_exp, excess_power, separation
 from qmargin.divergence.threshold import threshold
 from qmargin.heads.chunks import Chunk
 
 SAMPLE = 8192  # classes the first estimate rests on
 ROUGH = 0.16  # relative error of phi above which the next pass need not be exact: its cube is what the step leaves
 PASSES = 60  # two or three are usual
+SERIES = 10  # passes after which Newton's step takes over: it never leaves the convex side, so it always arrives
+EDGE = 1.5  # alpha from which x is measured from the edge of the support, where x = 0
 
 
 class Problem(NamedTuple):
@@ -43,7 +45,7 @@ class Problem(NamedTuple):
 class Solved(NamedTuple):
     """The threshold of each row and sums over the classes other than its label; all (rows,)."""
 
-    reference: Tensor  # tau is reference + step: theta - reference keeps the digits that theta - tau would lose
+    reference: Tensor  # `origin` lies at reference + step: theta - reference keeps the digits theta - tau would lose
     step: Tensor
     others: Tensor  # sum of p
     rest: Tensor  # sum of p [1 + (alpha-1)(theta - tau)]
@@ -82,27 +84,51 @@ def log_sum_exp(problem: Problem) -> Solved:
     return Solved(torch.logaddexp(total, own), torch.zeros_like(own), others, others, every, largest)
 
 
+def origin(alpha: float) -> float:
+    """Where a row's logits are measured from, as tau - origin.
+
+    With thousands of classes in a support x is small, and 1 + (alpha-1)(theta - tau) would lose its digits: from the
+    edge of the support, tau - 1/(alpha-1), it is a product. Near alpha = 1 the edge is far away and tau itself is used.
+    """
+    return 1.0 / (alpha - 1.0) if alpha >= EDGE else 0.0
+
+
+def posteriors(gap: Tensor, alpha: float) -> Tensor:
+    """`exp_alpha(theta - tau)` of gaps theta - (tau - origin)."""
+    if alpha >= EDGE:
+        return ((alpha - 1.0) * gap).clamp_min(0.0).pow(1.0 / (alpha - 1.0))
+    return deformed_exp(gap, alpha)
+
+
 def find_thresholds(problem: Problem) -> Solved:
     """Solve alpha > 1: the root tau of phi of each row."""
     alpha = problem.alpha
-    reference = _estimate(problem)
-    step = torch.zeros_like(reference)
+    reference = _estimate(problem) - origin(alpha)
+    step, move = torch.zeros_like(reference), torch.zeros_like(reference)
     # the first term of the series left out: fourth order, or less where p meets 0 less smoothly (second at alpha = 2)
     order = min(4.0, 1.0 + 1.0 / (alpha - 1.0))
-    enough = torch.finfo(reference.dtype).eps ** (1.0 / order)
+    eps = torch.finfo(reference.dtype).eps
     low = problem.rows is not None
-    for _ in range(PASSES):
-        sums, support, largest = _sum_up(problem, reference, step, low=low)
-        own = [power.clone() for power in _powers(problem.theta_target - reference - step, problem.log_q_target, alpha)]
+    for number in range(PASSES):
+        width = (alpha - 1.0) * move.abs()
+        sums, support, largest, near, lead = _sum_up(problem, reference, step, width, low=low)
+        at_label = problem.theta_target - reference - step
+        own = [power.clone() for power in _powers(at_label.clone(), problem.log_q_target, alpha)]
         third, bend, slope, phi, _ = (sums + torch.stack(own)).unbind()
-        lost = ~((slope > 0.0) & slope.isfinite())  # beyond every logit; a class alone is where to start again
-        start = _alone(problem, largest) - reference - step
-        move = torch.where(lost, start, _step(phi, slope, bend, third, alpha))
-        error = float(torch.where(lost, torch.inf, (move * slope / phi).abs()).amax())  # the only host read of a pass
+        lost = ~((slope > 0.0) & slope.isfinite())  # beyond every logit
+        lead = torch.maximum(lead, at_label - _own_gap(problem.log_q_target, alpha))
+        move = _step(phi, slope, bend, third, alpha, series=number < SERIES)
+        move = torch.where(lost, lead, torch.maximum(move, lead))  # the root is never below
+        error = torch.where(lost, torch.inf, torch.maximum((move * slope / phi).abs(), (phi - 1.0).abs()))
+        # the series says nothing of classes that enter or leave the support during the move, each with at most |dx|^r
+        dx = (alpha - 1.0) * move.abs()
+        unsafe = (error > eps) & ((dx > width) | (near * dx.pow(1.0 / (alpha - 1.0)) > 8.0 * eps))
+        worst, again = torch.stack([error.amax(), unsafe.any().to(error.dtype)]).tolist()  # the only host read
         step = step + move
-        if not low and error <= enough:
+        # Newton's steps that do not get smaller any more are rounding
+        if not low and worst <= eps ** (1.0 / order) and (not again or number > 2 * SERIES):
             break
-        low = low and ROUGH < error < torch.inf
+        low = low and ROUGH < worst < torch.inf and number < SERIES
     third, second, first, others, rest = sums.unbind()  # of the classes other than the label, before the last move
     lost_rest = move * (others - move / 2.0 * (first - (2.0 - alpha) / 3.0 * move * second))
     return Solved(
@@ -127,33 +153,52 @@ def _estimate(problem: Problem) -> Tensor:
     return threshold(theta, weights, problem.alpha)
 
 
-def _sum_up(problem: Problem, reference: Tensor, step: Tensor, *, low: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """`_powers` summed over the classes other than the label (5, rows), their support and largest cosine."""
+def _sum_up(
+    problem: Problem, reference: Tensor, step: Tensor, width: Tensor, *, low: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`_powers` summed over the classes other than the label (5, rows), and of each row (rows,) four things.
+
+    Its support, largest cosine, mass within `width` of the edge, and the step to where one class alone would have
+    posterior 1: never beyond the root.
+    """
     sums = reference.new_zeros(5, len(reference), dtype=torch.float64)
     support = torch.zeros_like(reference)
-    largest = torch.full_like(reference, -torch.inf)
+    largest, near = torch.full_like(reference, -torch.inf), torch.zeros_like(reference)
+    lead = largest
     for chunk, cosines in cosines_by_chunk(problem, low=low):
         exact = cosines.to(reference.dtype)
         largest = torch.maximum(largest, exact.amax(dim=0))
         gap = exact.mul_(problem.scale).sub_(reference).sub_(step)
         log_q = None if problem.log_base is None else problem.log_base[chunk.first : chunk.last].unsqueeze(1)
+        least = _own_gap(torch.zeros_like(gap[:1]) if log_q is None else log_q, problem.alpha)
+        lead = torch.maximum(lead, gap.amax(dim=0) - least[0] if log_q is None else (gap - least).amax(dim=0))
+        if not low:
+            edge = (_excess(gap, problem.alpha).abs() <= width).to(gap.dtype)
+            near += edge.sum(dim=0) if log_q is None else (edge * log_q.exp()).sum(dim=0)
         for order, power in enumerate(_powers(gap, log_q, problem.alpha)):
             sums[order] += power.sum(dim=0)
         support += power.sign().sum(dim=0)
-    return sums.to(reference.dtype), support.long(), largest
+    return sums.to(reference.dtype), support.long(), largest, near, lead
+
+
+def _excess(gap: Tensor, alpha: float) -> Tensor:
+    """Of gaps theta - (tau - origin): x, negative outside the support."""
+    x = (alpha - 1.0) * gap
+    return x if alpha >= EDGE else 1.0 + x
 
 
 def _powers(gap: Tensor, log_q: Tensor | None, alpha: float) -> Iterator[Tensor]:
-    """`q x^k` of gaps theta - tau for k = r-3, r-2, r-1, r, r+1, one after the other; 0 outside the support.
+    """`q x^k` of gaps for k = r-3, r-2, r-1, r, r+1, one after the other; 0 outside the support.
 
     Takes the memory of `gap`, and each power that of the one before. From alpha = 1.5 on, where a third derivative is 0
     or does not exist, the first is 0.
     """
-    smooth = alpha < 1.5
+    smooth = alpha < EDGE
     lowest = 1.0 / (alpha - 1.0) - (3.0 if smooth else 2.0)
-    power = None if alpha == 1.5 else excess_power(gap, lowest, alpha)
-    x = gap.mul_(alpha - 1.0).add_(1.0).clamp_min_(0.0)
-    power = x.sign() if power is None else power
+    power = excess_power(gap, lowest, alpha) if smooth else None
+    x = _excess(gap, alpha).clamp_min_(0.0)
+    if power is None:
+        power = x.sign() if lowest == 0.0 else x.clamp_min(torch.finfo(x.dtype).eps ** 2).pow_(lowest).mul_(x.sign())
     if log_q is not None:
         power.mul_(log_q.exp())
     if not smooth:
@@ -163,18 +208,16 @@ def _powers(gap: Tensor, log_q: Tensor | None, alpha: float) -> Iterator[Tensor]
         yield power.mul_(x)
 
 
-def _alone(problem: Problem, largest: Tensor) -> Tensor:
-    """A lower bound of tau (rows,): the label alone, or the class of the largest cosine alone."""
-    least = 0.0 if problem.log_base is None else problem.log_base.amin()
-    others = problem.scale * largest - separation(problem.theta_target.new_zeros(()) + least, problem.alpha)
-    return torch.maximum(problem.theta_target - separation(problem.log_q_target, problem.alpha), others)
+def _own_gap(log_q: Tensor, alpha: float) -> Tensor:
+    """The gap theta - (tau - origin) at which a class of measure q alone has posterior 1."""
+    return ((1.0 - alpha) * log_q).exp() / (alpha - 1.0) if alpha >= EDGE else separation(log_q, alpha)
 
 
-def _step(phi: Tensor, slope: Tensor, bend: Tensor, third: Tensor, alpha: float) -> Tensor:
+def _step(phi: Tensor, slope: Tensor, bend: Tensor, third: Tensor, alpha: float, *, series: bool) -> Tensor:
     """To the root of the Taylor series of phi where that is near, else Newton's step on phi^(alpha-1); all (rows,)."""
     far = (phi - phi.pow(2.0 - alpha)) / ((alpha - 1.0) * slope)
     near = far
-    for _ in range(4):
+    for _ in range(4 if series else 0):
         change = -slope + (2.0 - alpha) * near * (bend - (3.0 - 2.0 * alpha) / 2.0 * near * third)
         near = near - (_moved(phi, slope, bend, third, near, alpha) - 1.0) / change
     return torch.where(((far * slope / phi).abs() < 0.5) & ((near - far).abs() < far.abs()), near, far)
