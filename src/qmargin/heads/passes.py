@@ -16,13 +16,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qmargin.divergence.deformed import separation
+from qmargin.divergence.deformed import deformed_exp, separation
 from qmargin.divergence.threshold import threshold
 from qmargin.heads.chunks import Chunk
 
 SAMPLE = 4096  # classes the first estimate rests on
 ROUGH = 0.03  # relative error of phi above which a pass need not be exact
 PASSES = 60  # three or four are usual
+HALLEY = 10  # passes after which Newton's step takes over: it never leaves the convex side, so it always arrives
+EDGE = 1.5  # alpha from which x is measured from the edge of the support, where x = 0
 
 
 class Problem(NamedTuple):
@@ -43,7 +45,7 @@ class Problem(NamedTuple):
 class Solved(NamedTuple):
     """The threshold of each row and sums over the classes other than its label; all (rows,)."""
 
-    reference: Tensor  # tau is reference + step: theta - reference keeps the digits that theta - tau would lose
+    reference: Tensor  # `origin` lies at reference + step: theta - reference keeps the digits theta - tau would lose
     step: Tensor
     others: Tensor  # sum of p
     rest: Tensor  # sum of p [1 + (alpha-1)(theta - tau)]
@@ -82,27 +84,51 @@ def log_sum_exp(problem: Problem) -> Solved:
     return Solved(torch.logaddexp(total, own), torch.zeros_like(own), others, others, every, largest)
 
 
+def origin(alpha: float) -> float:
+    """Where a row's logits are measured from, as tau - origin.
+
+    With thousands of classes in a support x is small, and 1 + (alpha-1)(theta - tau) would lose its digits: from the
+    edge of the support, tau - 1/(alpha-1), it is a product. Near alpha = 1 the edge is far away and tau itself is used.
+    """
+    return 1.0 / (alpha - 1.0) if alpha >= EDGE else 0.0
+
+
+def posteriors(gap: Tensor, alpha: float) -> Tensor:
+    """`exp_alpha(theta - tau)` of gaps theta - (tau - origin)."""
+    if alpha >= EDGE:
+        return ((alpha - 1.0) * gap).clamp_min(0.0).pow(1.0 / (alpha - 1.0))
+    return deformed_exp(gap, alpha)
+
+
 def find_thresholds(problem: Problem) -> Solved:
     """Solve alpha > 1: the root tau of phi of each row."""
     alpha = problem.alpha
-    reference = _estimate(problem)
-    step = torch.zeros_like(reference)
+    reference = _estimate(problem) - origin(alpha)
+    step, move = torch.zeros_like(reference), torch.zeros_like(reference)
     # the first term of the series left out: third order, and second where p meets 0 with a slope (alpha = 2)
     order = min(3.0, 1.0 + 1.0 / (alpha - 1.0))
-    enough = torch.finfo(reference.dtype).eps ** (1.0 / order)
+    eps = torch.finfo(reference.dtype).eps
     low = problem.rows is not None
-    for _ in range(PASSES):
-        sums, support, largest = _sum_up(problem, reference, step, low=low)
-        own = _powers(problem.theta_target - reference - step, problem.log_q_target, alpha)
+    for number in range(PASSES):
+        width = (alpha - 1.0) * move.abs()
+        sums, support, largest, near, lead = _sum_up(problem, reference, step, width, low=low)
+        at_label = problem.theta_target - reference - step
+        own = _powers(at_label, problem.log_q_target, alpha)
         phi, slope, bend, _ = (sums + own).unbind()
-        lost = ~((slope > 0.0) & slope.isfinite())  # beyond every logit; a class alone is where to start again
-        start = _alone(problem, largest) - reference - step
-        move = torch.where(lost, start, _step(phi, slope, bend, alpha))
-        error = float(torch.where(lost, torch.inf, (move * slope / phi).abs()).amax())  # the only host read of a pass
+        lost = ~((slope > 0.0) & slope.isfinite())  # beyond every logit
+        lead = torch.maximum(lead, at_label - _own_gap(problem.log_q_target, alpha))
+        move = _step(phi, slope, bend, alpha, halley=number < HALLEY)
+        move = torch.where(lost, lead, torch.maximum(move, lead))  # the root is never below
+        error = torch.where(lost, torch.inf, torch.maximum((move * slope / phi).abs(), (phi - 1.0).abs()))
+        # the series says nothing of classes that enter or leave the support during the move, each with at most |dx|^r
+        dx = (alpha - 1.0) * move.abs()
+        unsafe = (error > eps) & ((dx > width) | (near * dx.pow(1.0 / (alpha - 1.0)) > 8.0 * eps))
+        worst, again = torch.stack([error.amax(), unsafe.any().to(error.dtype)]).tolist()  # the only host read
         step = step + move
-        if not low and error <= enough:
+        # Newton's steps that do not get smaller any more are rounding
+        if not low and worst <= eps ** (1.0 / order) and (not again or number > 2 * HALLEY):
             break
-        low = low and ROUGH < error < torch.inf
+        low = low and ROUGH < worst < torch.inf and number < HALLEY
     others, first, second, rest = sums.unbind()  # of the classes other than the label, before the last move
     return Solved(
         reference,
@@ -126,25 +152,43 @@ def _estimate(problem: Problem) -> Tensor:
     return threshold(theta, weights, problem.alpha)
 
 
-def _sum_up(problem: Problem, reference: Tensor, step: Tensor, *, low: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """`_powers` summed over the classes other than the label (4, rows), their support and largest cosine."""
+def _sum_up(
+    problem: Problem, reference: Tensor, step: Tensor, width: Tensor, *, low: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`_powers` summed over the classes other than the label (4, rows), and of each row (rows,) four things.
+
+    Its support, largest cosine, mass within `width` of the edge, and the step to where one class alone would have
+    posterior 1: never beyond the root.
+    """
     sums = reference.new_zeros(4, len(reference), dtype=torch.float64)
     support = torch.zeros_like(reference, dtype=torch.int64)
-    largest = torch.full_like(reference, -torch.inf)
+    largest, near = torch.full_like(reference, -torch.inf), torch.zeros_like(reference)
+    lead = largest
     for chunk, cosines in cosines_by_chunk(problem, low=low):
         exact = cosines.to(reference.dtype)
         largest = torch.maximum(largest, exact.amax(dim=0))
         gap = exact.mul_(problem.scale).sub_(reference).sub_(step)
         log_q = None if problem.log_base is None else problem.log_base[chunk.first : chunk.last].unsqueeze(1)
+        least = _own_gap(torch.zeros_like(gap[:1]) if log_q is None else log_q, problem.alpha)
+        lead = torch.maximum(lead, gap.amax(dim=0) - least[0] if log_q is None else (gap - least).amax(dim=0))
         powers = _powers(gap, log_q, problem.alpha)
         sums += powers.sum(dim=1)
         support += powers[1].count_nonzero(dim=0)
-    return sums.to(reference.dtype), support, largest
+        if not low:
+            edge = (_excess(gap, problem.alpha).abs() <= width).to(gap.dtype)
+            near += edge.sum(dim=0) if log_q is None else (edge * log_q.exp()).sum(dim=0)
+    return sums.to(reference.dtype), support, largest, near, lead
+
+
+def _excess(gap: Tensor, alpha: float) -> Tensor:
+    """Of gaps theta - (tau - origin): x, negative outside the support."""
+    x = (alpha - 1.0) * gap
+    return x if alpha >= EDGE else 1.0 + x
 
 
 def _powers(gap: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
-    """`q x^r`, `q x^(r-1)`, `q x^(r-2)` and `q x^(r+1)` of gaps theta - tau, stacked; 0 outside the support."""
-    x = (1.0 + (alpha - 1.0) * gap).clamp_min(0.0)
+    """`q x^r`, `q x^(r-1)`, `q x^(r-2)` and `q x^(r+1)` of gaps, stacked; 0 outside the support."""
+    x = _excess(gap, alpha).clamp_min(0.0)
     lowest = torch.where(x > 0.0, x.pow(1.0 / (alpha - 1.0) - 2.0), 0.0)
     if log_q is not None:
         lowest = lowest * log_q.exp()
@@ -153,18 +197,16 @@ def _powers(gap: Tensor, log_q: Tensor | None, alpha: float) -> Tensor:
     return torch.stack([zeroth, first, lowest, zeroth * x])
 
 
-def _alone(problem: Problem, largest: Tensor) -> Tensor:
-    """A lower bound of tau (rows,): the label alone, or the class of the largest cosine alone."""
-    least = 0.0 if problem.log_base is None else problem.log_base.amin()
-    others = problem.scale * largest - separation(problem.theta_target.new_zeros(()) + least, problem.alpha)
-    return torch.maximum(problem.theta_target - separation(problem.log_q_target, problem.alpha), others)
+def _own_gap(log_q: Tensor, alpha: float) -> Tensor:
+    """The gap theta - (tau - origin) at which a class of measure q alone has posterior 1."""
+    return ((1.0 - alpha) * log_q).exp() / (alpha - 1.0) if alpha >= EDGE else separation(log_q, alpha)
 
 
-def _step(phi: Tensor, slope: Tensor, bend: Tensor, alpha: float) -> Tensor:
+def _step(phi: Tensor, slope: Tensor, bend: Tensor, alpha: float, *, halley: bool) -> Tensor:
     """Halley's step on f = phi^(alpha-1) - 1, with phi' = -slope and phi'' = (2-alpha) bend; far away, Newton's."""
     lead = phi.pow(alpha - 1.0)
     value = lead - 1.0
     first = -(alpha - 1.0) * lead / phi * slope
     second = (alpha - 1.0) * (2.0 - alpha) * lead / phi * (bend - slope.square() / phi)
     correction = value * second / first.square()
-    return -value / first / (1.0 - torch.where(correction.abs() < 0.5, correction, 0.0) / 2.0)
+    return -value / first / (1.0 - torch.where(correction.abs() < 0.5, correction, 0.0) / 2.0 * halley)
