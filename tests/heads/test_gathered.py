@@ -39,7 +39,7 @@ class Densified(torch.autograd.Function):
         return weight.view_as(weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004
         return grad.to_dense()
 
 
