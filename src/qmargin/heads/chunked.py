@@ -18,12 +18,11 @@ from torch.autograd.function import once_differentiable
 from torch.profiler import record_function
 
 from qmargin.divergence.alpha_loss import label_gradient, label_term
-from qmargin.divergence.deformed import deformed_exp
 from qmargin.heads.buffers import GradientBuffer
 from qmargin.heads.chunks import Chunk
 from qmargin.heads.contract import RowTerms
 from qmargin.heads.gathered import pair_cosines
-from qmargin.heads.passes import Problem, Solved, cosines_by_chunk, find_thresholds, log_sum_exp
+from qmargin.heads.passes import Problem, Solved, cosines_by_chunk, find_thresholds, log_sum_exp, origin, posteriors
 from qmargin.heads.shadow import Shadow
 from qmargin.losses import AlphaLoss
 
@@ -83,9 +82,10 @@ class _Chunked(torch.autograd.Function):
         with record_function("qmargin::solve"):
             solved = log_sum_exp(problem) if loss.alpha == 1.0 else find_thresholds(problem)
         gap = problem.theta_target - solved.reference - solved.step
+        p_label = problem.log_q_target.exp() * posteriors(gap, loss.alpha)
+        gap = gap - origin(loss.alpha)  # theta - tau
         zeros = torch.zeros_like(gap)  # the threshold stands for the row's maximum, where log P is 0
         own = label_term(solved.others, gap, problem.log_q_target, zeros, loss.alpha)
-        p_label = problem.log_q_target.exp() * deformed_exp(gap, loss.alpha)
         p_target = torch.where(solved.others < 0.5, 1.0 - solved.others, p_label)
         ctx.save_for_backward(directions, weight)
         ctx.buffer = columns.buffer
@@ -137,7 +137,7 @@ def _cosine_gradients(
     weights = problem.scale * grad  # (rows,)
     for chunk, cosines in cosines_by_chunk(problem):
         gap = (problem.scale * cosines).sub_(solved.reference).sub_(solved.step)
-        gradient = deformed_exp(gap, problem.alpha).mul_(weights)
+        gradient = posteriors(gap, problem.alpha).mul_(weights)
         if problem.log_base is not None:
             gradient.mul_(problem.log_base[chunk.first : chunk.last].exp().unsqueeze(1))
         if chunk.own is not None:
