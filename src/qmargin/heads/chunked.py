@@ -102,18 +102,21 @@ class _Chunked(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401
         grad: Tensor,
         *_: Tensor,
-    ) -> tuple[Tensor, Tensor, None, None, None]:
+    ) -> tuple[Tensor | None, ...]:
         directions, weight = ctx.saved_tensors
         problem: Problem = ctx.problem._replace(directions=directions, weight=weight)
         with record_function("qmargin::backward"):
             at_label = _label_cosine_gradient(problem, ctx.solved, ctx.graph, grad)
-            prototypes = _Prototypes(weight, ctx.buffer, dense=problem.alpha == 1.0)
-            grad_directions = torch.zeros_like(directions)
+            wants_directions, wants_weight, *_ = ctx.needs_input_grad
+            prototypes = _Prototypes(weight, ctx.buffer, dense=problem.alpha == 1.0) if wants_weight else None
+            grad_directions = torch.zeros_like(directions) if wants_directions else None
             for chunk, gradient, cosines in _cosine_gradients(problem, ctx.solved, ctx.plain, grad, at_label):
                 inverse_norm = problem.inverse_norm[chunk.first : chunk.last].unsqueeze(1)
-                prototypes.add(chunk, gradient, cosines, directions, inverse_norm)
-                grad_directions.addmm_(gradient.mul_(inverse_norm).T, weight[chunk.first : chunk.last])
-            return grad_directions, prototypes.result(), None, None, None
+                if prototypes is not None:
+                    prototypes.add(chunk, gradient, cosines, directions, inverse_norm)
+                if grad_directions is not None:
+                    grad_directions.addmm_(gradient.mul_(inverse_norm).T, weight[chunk.first : chunk.last])
+            return grad_directions, None if prototypes is None else prototypes.result(), None, None, None
 
 
 def _label_cosine_gradient(

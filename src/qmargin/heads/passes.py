@@ -129,6 +129,11 @@ def find_thresholds(problem: Problem) -> Solved:
         if not low and worst <= eps ** (1.0 / order) and (not again or number > 2 * SERIES):
             break
         low = low and ROUGH < worst < torch.inf and number < SERIES
+    else:
+        raise ValueError(
+            f"the threshold of a row did not settle within {PASSES} passes (an error of {worst:.1e} is left): logits "
+            "or the base measure span too many orders of magnitude for their precision; use float64 prototypes"
+        )
     third, second, first, others, rest = sums.unbind()  # of the classes other than the label, before the last move
     lost_rest = move * (others - move / 2.0 * (first - (2.0 - alpha) / 3.0 * move * second))
     return Solved(
