@@ -78,10 +78,10 @@ def test_what_is_frozen_gets_no_gradient_and_changes_none(loss: AlphaLoss, froze
     directions, weight, labels = inputs()
     leaves = [directions, weight]
     moving = leaves[1 - frozen].requires_grad_()
-    half = torch.autograd.grad(streamed(loss)(*leaves, labels).sum(), moving)[0].to_dense()
+    half = torch.autograd.grad(streamed(loss)(leaves[0], leaves[1], labels).sum(), moving)[0].to_dense()
     assert not leaves[frozen].requires_grad
     leaves[frozen].requires_grad_()
-    both = torch.autograd.grad(streamed(loss)(*leaves, labels).sum(), moving)[0].to_dense()
+    both = torch.autograd.grad(streamed(loss)(leaves[0], leaves[1], labels).sum(), moving)[0].to_dense()
     assert torch.equal(half, both)
 
 
