@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metrics import cpu_name
 from qmargin._files import make_folder, write_text
 from qmargin.protocols import read_ijb, verify_templates
 from qmargin.protocols.ijb_synthetic import SyntheticIjb
@@ -146,14 +147,6 @@ def run_child(*words: str) -> str:
     """This script in another process; what it prints."""
     command = [sys.executable, __file__, *words]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - ourselves
-
-
-def cpu_name() -> str:
-    """Processor as Linux names it, or what `platform` knows."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -55,8 +55,8 @@ def deformed_exp(x: Tensor, alpha: float) -> Tensor:
 def excess_power(x: Tensor, exponent: float, alpha: float) -> Tensor:
     """`[1 + (alpha - 1) x]_+ ^ exponent`, elementwise, for any exponent; 0 outside the support.
 
-    Powers below about 1e-34 (1e-277 in float64) are held there: results that are not normal numbers cost a CPU up to a
-    hundred times as much, and wide rows are full of them.
+    Powers below about 1e-34 (1e-277 in float64) are held there: results that are not normal numbers are many times
+    slower on a CPU, and wide rows are full of them.
     """
     scaled = (alpha - 1.0) * x
     limits = torch.finfo(x.dtype)

@@ -1,8 +1,7 @@
-"""Memory of gradients that is used again: on the CPU a fresh large buffer costs more than filling it.
+"""Memory of gradients that is used again: on the CPU a fresh large buffer can cost more than filling it.
 
-The C library hands buffers above 32 MB back to the kernel, which delivers the next ones page by page, zeroed: measured
-here, up to 1 ms for each MB, several times what writing the gradient takes. On other devices torch's caching allocator
-does this work.
+The C library hands large buffers (above 32 MB with glibc) back to the kernel, which delivers the next ones page by
+page, zeroed. On other devices torch's caching allocator does this work.
 """
 
 import sys
