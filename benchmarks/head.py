@@ -25,18 +25,34 @@ from qmargin.bench.memory import Peak, available_memory, peak_of
 from qmargin.bench.plan import Problem
 from qmargin.bench.quantities import bytes_text, parse_count
 from qmargin.bench.scene import STATES, Scene, Sizes, make_scene
-from qmargin.bench.sides import AUTOCAST, DENSE, FLOOR, FLOOR_CHUNKED, PFC, PFC_HALF, baseline_sides, streaming_side
+from qmargin.bench.sides import (
+    AUTOCAST,
+    DENSE,
+    FLOOR,
+    FLOOR_CHUNKED,
+    PFC,
+    PFC_HALF,
+    STREAMING_ARCFACE,
+    baseline_sides,
+    streaming_side,
+)
 from qmargin.losses import QMargin
 
 DIM, LARGE, LARGE_DIM, BATCH = 512, 10_000_000, 128, 128
 FULL_RATE = 1.0
 SCALES = (64.0, 6.0)
+WIDE = {
+    "QMargin(1.1)": QMargin(1.1, 0.1, 64.0),
+    "QMargin(1.25)": QMargin(1.25, 0.1, 16.0),
+    "QMargin(1.5)": QMargin(1.5, 0.1, 1.0),
+}
 RATIOS = {  # column: the sides it divides by, the fastest of them
     "times dense float32": (DENSE,),
     "times dense bfloat16": (AUTOCAST,),
     "times partial FC 0.1": (PFC, PFC_HALF),
     "times product": (FLOOR,),
     "times product in chunks": (FLOOR_CHUNKED,),
+    "times streaming ArcFace": (STREAMING_ARCFACE,),
 }
 KEY = ("classes", "dim", "batch", "threads", "side")
 COLUMNS = (
@@ -47,7 +63,7 @@ COLUMNS = (
 
 
 def all_sides() -> list[Side]:
-    """Peers, floor, and the streaming head in every state, at every scale, with both updates."""
+    """Peers, floor, and the streaming head: every state, scale and update, and losses that keep every row wide."""
     full = [side for side in baseline_sides(rate=FULL_RATE) if side.name.startswith("partial FC")]
     ours = [
         streaming_side("QMargin", QMargin(1.5, 0.1, scale), update, state)
@@ -55,7 +71,8 @@ def all_sides() -> list[Side]:
         for scale in SCALES
         for update in ("dense", "lazy")
     ]
-    return [*baseline_sides(), *full, *peer_sides(), *ours]
+    wide = [streaming_side(name, loss, "lazy", "untrained") for name, loss in WIDE.items()]
+    return [*baseline_sides(), *full, *peer_sides(), *ours, *wide]
 
 
 def that_run(sides: Sequence[Side], sizes: Sizes) -> list[Side]:

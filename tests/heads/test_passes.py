@@ -40,7 +40,7 @@ def posed(
 
 
 @given(
-    st.sampled_from([1.05, 1.25, 1.5, 1.75, 2.0]),
+    st.sampled_from([1.05, 1.1, 1.25, 1.3, 1.4, 1.5, 1.75, 2.0]),
     st.sampled_from([1.0, 6.0, 64.0, 1000.0]),
     st.sampled_from([0.0, 1.0, 6.0]),
     st.sampled_from([0.0, -13.8, -30.0]),

@@ -22,6 +22,7 @@ DENSE, AUTOCAST, PFC, PFC_HALF, FLOOR = (
     "bfloat16 product",
 )
 FLOOR_CHUNKED = "bfloat16 product in chunks"
+STREAMING_ARCFACE = "streaming ArcFace s=64 dense, untrained"
 
 
 def baseline_sides(scale: float = 64.0, rate: float = 0.1) -> list[Side]:

@@ -49,20 +49,19 @@ def deformed_exp(x: Tensor, alpha: float) -> Tensor:
         return (1.0 + x).clamp_min(0.0)
     if alpha == 1.5:
         return (1.0 + 0.5 * x).clamp_min(0.0).square()
-    return excess_power(x, 1.0 / (alpha - 1.0), alpha)
+    inside = ((alpha - 1.0) * x).add_(1.0).clamp_min_(0.0).sign_()
+    return unmasked_power(x, 1.0 / (alpha - 1.0), alpha).mul_(inside)
 
 
-def excess_power(x: Tensor, exponent: float, alpha: float) -> Tensor:
-    """`[1 + (alpha - 1) x]_+ ^ exponent`, elementwise, for any exponent; 0 outside the support.
+def unmasked_power(x: Tensor, exponent: float, alpha: float) -> Tensor:
+    """`[1 + (alpha - 1) x]_+ ^ exponent`, elementwise, held above about 1e-34 (1e-277 in float64), or eps ^ exponent.
 
-    Powers below about 1e-34 (1e-277 in float64) are held there: results that are not normal numbers are many times
-    slower on a CPU, and wide rows are full of them.
+    Results that are not normal numbers are many times slower on a CPU, and wide rows are full of them. Whoever needs
+    zeros outside the support masks them.
     """
-    scaled = (alpha - 1.0) * x
     limits = torch.finfo(x.dtype)
-    smallest = max(limits.eps, limits.tiny ** (0.9 / max(exponent, 1.0)))
-    inside = (scaled + 1.0).clamp_min_(0.0).sign_()
-    return scaled.clamp_min_(smallest - 1.0).log1p_().mul_(exponent).exp_().mul_(inside)
+    least = max(limits.eps, limits.tiny ** (0.9 / max(exponent, 1.0)))
+    return ((alpha - 1.0) * x).clamp_min_(least - 1.0).log1p_().mul_(exponent).exp_()
 
 
 def log_deformed_exp(x: Tensor, alpha: float) -> Tensor:

@@ -16,14 +16,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qmargin.divergence.deformed import deformed_exp, excess_power, separation
-from qmargin.divergence.threshold import threshold
+from qmargin.divergence.deformed import deformed_exp, separation, unmasked_power
 from qmargin.heads.chunks import Chunk
 
-SAMPLE = 8192  # classes the first estimate rests on
-ROUGH = 0.16  # relative error of phi above which the next pass need not be exact: its cube is what the step leaves
+SAMPLE, SAMPLE_SHARE, SAMPLE_MOST = 8192, 8, 65536  # classes the first estimate rests on: an eighth, within bounds
+SAMPLE_STEPS = 5  # Newton's, from far left; what they leave is less than what the sample leaves
+ROUGH = (
+    0.45  # relative error of phi above which the next pass need not be exact: about its cube is what the step leaves
+)
+LEFT = 8.0  # units of rounding that a series may leave: its coefficients are far below 1
 PASSES = 60  # two or three are usual
 SERIES = 10  # passes after which Newton's step takes over: it never leaves the convex side, so it always arrives
+NEWTON, ROUGHLY, EXACTLY = range(-1, 1), range(-2, 1), range(-3, 2)  # powers of x, from r on, that are added up
 EDGE = 1.5  # alpha from which x is measured from the edge of the support, where x = 0
 
 
@@ -40,6 +44,16 @@ class Problem(NamedTuple):
     log_base: Tensor | None  # (classes,)
     scale: float
     alpha: float
+
+
+class Sums(NamedTuple):
+    """What a pass adds up over the classes other than the label, at the current tau."""
+
+    powers: Tensor  # (5, rows) of `q x^k` for k from r - 3 to r + 1
+    support: Tensor  # (rows,) int64, classes with x > 0
+    largest: Tensor  # (rows,) cosine
+    near: Tensor  # (rows,) measure of the classes whose |x| is within the width that was asked for
+    lead: Tensor  # (rows,) the step to where one class alone would have posterior 1: never beyond the root
 
 
 class Solved(NamedTuple):
@@ -109,107 +123,124 @@ def find_thresholds(problem: Problem) -> Solved:
     order = min(4.0, 1.0 + 1.0 / (alpha - 1.0))
     eps = torch.finfo(reference.dtype).eps
     low = problem.rows is not None
+    # of tau by low precision: far below what its rounding can move one logit
+    doubt = problem.scale * torch.finfo(problem.rows.dtype).eps / 8.0 if problem.rows is not None else 0.0
     for number in range(PASSES):
-        width = (alpha - 1.0) * move.abs()
-        sums, support, largest, near, lead = _sum_up(problem, reference, step, width, low=low)
+        width = (alpha - 1.0) * (move.abs() + doubt)
+        sums = _sum_up(problem, reference, step, width, low=low)
         at_label = problem.theta_target - reference - step
-        own = [power.clone() for power in _powers(at_label.clone(), problem.log_q_target, alpha)]
-        third, bend, slope, phi, _ = (sums + torch.stack(own)).unbind()
+        own = [power.clone() for power in _powers(at_label, problem.log_q_target, alpha, EXACTLY)]
+        third, bend, slope, phi, _ = (sums.powers + torch.stack(own)).unbind()
         lost = ~((slope > 0.0) & slope.isfinite())  # beyond every logit
-        lead = torch.maximum(lead, at_label - _own_gap(problem.log_q_target, alpha))
+        lead = torch.maximum(sums.lead, at_label - _own_gap(problem.log_q_target, alpha))
         move = _step(phi, slope, bend, third, alpha, series=number < SERIES)
         move = torch.where(lost, lead, torch.maximum(move, lead))  # the root is never below
         error = torch.where(lost, torch.inf, torch.maximum((move * slope / phi).abs(), (phi - 1.0).abs()))
         # the series says nothing of classes that enter or leave the support during the move, each with at most |dx|^r
         dx = (alpha - 1.0) * move.abs()
-        unsafe = (error > eps) & ((dx > width) | (near * dx.pow(1.0 / (alpha - 1.0)) > 8.0 * eps))
+        unsafe = (error > eps) & ((dx > width) | (sums.near * dx.pow(1.0 / (alpha - 1.0)) > 8.0 * eps))
         worst, again = torch.stack([error.amax(), unsafe.any().to(error.dtype)]).tolist()  # the only host read
         step = step + move
         # Newton's steps that do not get smaller any more are rounding
-        if not low and worst <= eps ** (1.0 / order) and (not again or number > 2 * SERIES):
+        if not low and worst <= (LEFT * eps) ** (1.0 / order) and (not again or number > 2 * SERIES):
             break
+        doubt = doubt if low else 0.0
         low = low and ROUGH < worst < torch.inf and number < SERIES
     else:
         raise ValueError(
             f"the threshold of a row did not settle within {PASSES} passes (an error of {worst:.1e} is left): logits "
             "or the base measure span too many orders of magnitude for their precision; use float64 prototypes"
         )
-    third, second, first, others, rest = sums.unbind()  # of the classes other than the label, before the last move
+    # of the classes other than the label, before the last move
+    third, second, first, others, rest = sums.powers.unbind()
     lost_rest = move * (others - move / 2.0 * (first - (2.0 - alpha) / 3.0 * move * second))
     return Solved(
         reference,
         step,
         _moved(others, first, second, third, move, alpha).clamp_min(0.0),
         (rest - alpha * lost_rest).clamp_min(0.0),
-        support + (own[3] > 0.0),
-        largest,
+        sums.support + (own[3] > 0.0),
+        sums.largest,
     )
 
 
 def _estimate(problem: Problem) -> Tensor:
-    """The threshold of the label and an even sample of the classes, each of which stands for all it skips."""
-    stride = -(-len(problem.weight) // SAMPLE)
-    cosines = problem.directions @ problem.weight[::stride].T * problem.inverse_norm[::stride]  # (rows, sample)
-    log_q = cosines.new_full(cosines.shape[1:], float(stride)).log()
+    """About the threshold of the label and an even sample of the classes, each of which stands for all it skips."""
+    alpha, classes = problem.alpha, len(problem.weight)
+    stride = -(-classes // min(max(classes // SAMPLE_SHARE, SAMPLE), SAMPLE_MOST))
+    source = problem.weight if problem.rows is None else problem.rows
+    theta = (source[::stride] @ problem.directions.to(source.dtype).T).to(problem.theta_target.dtype)  # (sample, rows)
+    if source is problem.weight:
+        theta.mul_(problem.inverse_norm[::stride].unsqueeze(1))
+    theta.mul_(problem.scale)
+    log_q = theta.new_full((1, 1), float(stride)).log()
     if problem.log_base is not None:
-        log_q = log_q + problem.log_base[::stride]
-    theta = torch.cat([problem.theta_target.unsqueeze(1), problem.scale * cosines], dim=1)
-    weights = torch.cat([problem.log_q_target.unsqueeze(1), log_q.expand_as(cosines)], dim=1)
-    return threshold(theta, weights, problem.alpha)
+        log_q = log_q + problem.log_base[::stride].unsqueeze(1)
+    own_log_q = problem.log_q_target
+    # start where the class that leads would have the whole mass alone, and stay left of the root
+    tau = torch.maximum((theta - _own_gap(log_q, alpha)).amax(dim=0), problem.theta_target - _own_gap(own_log_q, alpha))
+    for _ in range(SAMPLE_STEPS):
+        slope, phi = (power.sum(dim=0) for power in _powers(theta - tau, log_q, alpha, NEWTON))
+        own_slope, own_phi = (power.clone() for power in _powers(problem.theta_target - tau, own_log_q, alpha, NEWTON))
+        tau = tau + _far_step(phi + own_phi, slope + own_slope, alpha).nan_to_num(nan=0.0)
+    return tau + origin(alpha)
 
 
-def _sum_up(
-    problem: Problem, reference: Tensor, step: Tensor, width: Tensor, *, low: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`_powers` summed over the classes other than the label (5, rows), and of each row (rows,) four things.
+def _sum_up(problem: Problem, reference: Tensor, step: Tensor, width: Tensor, *, low: bool) -> Sums:
+    """Sums over the classes other than the label, of each row.
 
-    Its support, largest cosine, mass within `width` of the edge, and the step to where one class alone would have
-    posterior 1: never beyond the root.
+    Those of a pass in low precision only prepare the next one: what that does not read is 0.
     """
+    alpha, orders = problem.alpha, ROUGHLY if low else EXACTLY
     sums = reference.new_zeros(5, len(reference), dtype=torch.float64)
-    support = torch.zeros_like(reference)
-    largest, near = torch.full_like(reference, -torch.inf), torch.zeros_like(reference)
-    lead = largest
+    support, near = torch.zeros_like(reference), torch.zeros_like(reference)
+    largest = lead = torch.full_like(reference, -torch.inf)
     for chunk, cosines in cosines_by_chunk(problem, low=low):
         exact = cosines.to(reference.dtype)
         largest = torch.maximum(largest, exact.amax(dim=0))
         gap = exact.mul_(problem.scale).sub_(reference).sub_(step)
         log_q = None if problem.log_base is None else problem.log_base[chunk.first : chunk.last].unsqueeze(1)
-        least = _own_gap(torch.zeros_like(gap[:1]) if log_q is None else log_q, problem.alpha)
-        lead = torch.maximum(lead, gap.amax(dim=0) - least[0] if log_q is None else (gap - least).amax(dim=0))
+        if log_q is not None:
+            lead = torch.maximum(lead, (gap - _own_gap(log_q, alpha)).amax(dim=0))
         if not low:
-            edge = (_excess(gap, problem.alpha).abs() <= width).to(gap.dtype)
+            x = _excess(gap, alpha)
+            support += (x > 0.0).sum(dim=0)
+            edge = (x.abs_() <= width).to(x.dtype)
             near += edge.sum(dim=0) if log_q is None else (edge * log_q.exp()).sum(dim=0)
-        for order, power in enumerate(_powers(gap, log_q, problem.alpha)):
-            sums[order] += power.sum(dim=0)
-        support += power.sign().sum(dim=0)
-    return sums.to(reference.dtype), support.long(), largest, near, lead
+        for order, power in zip(orders, _powers(gap, log_q, alpha, orders), strict=True):
+            sums[order - EXACTLY[0]] += power.sum(dim=0)
+    if problem.log_base is None:
+        lead = problem.scale * largest - reference - step - _own_gap(torch.zeros_like(step), alpha)
+    return Sums(sums.to(reference.dtype), support.long(), largest, near, lead)
 
 
 def _excess(gap: Tensor, alpha: float) -> Tensor:
     """Of gaps theta - (tau - origin): x, negative outside the support."""
     x = (alpha - 1.0) * gap
-    return x if alpha >= EDGE else 1.0 + x
+    return x if alpha >= EDGE else x.add_(1.0)
 
 
-def _powers(gap: Tensor, log_q: Tensor | None, alpha: float) -> Iterator[Tensor]:
-    """`q x^k` of gaps for k = r-3, r-2, r-1, r, r+1, one after the other; 0 outside the support.
+def _powers(gap: Tensor, log_q: Tensor | None, alpha: float, orders: range) -> Iterator[Tensor]:
+    """`q x^(r + order)` of gaps, order by order, at least from -3 on; 0 outside the support.
 
-    Takes the memory of `gap`, and each power that of the one before. From alpha = 1.5 on, where a third derivative is 0
-    or does not exist, the first is 0.
+    Each power takes the memory of the one before. From alpha = 1.5 on, where a third derivative is 0 or does not exist,
+    that of r - 3 is 0.
     """
-    smooth = alpha < EDGE
-    lowest = 1.0 / (alpha - 1.0) - (3.0 if smooth else 2.0)
-    power = excess_power(gap, lowest, alpha) if smooth else None
-    x = _excess(gap, alpha).clamp_min_(0.0)
-    if power is None:
-        power = x.sign() if lowest == 0.0 else x.clamp_min(torch.finfo(x.dtype).eps ** 2).pow_(lowest).mul_(x.sign())
+    x = _excess(gap, alpha)
+    if alpha >= EDGE and orders[0] == -3:
+        yield x.new_zeros(()).expand_as(x)
+        orders = orders[1:]
+    lowest = 1.0 / (alpha - 1.0) + orders[0]
+    if lowest > 1.0:  # hence alpha < EDGE; outside the support it is far below what a float sum notices, not 0
+        power = unmasked_power(gap, lowest, alpha)
+        x.clamp_min_(0.0)
+    else:
+        inside = x.clamp_min_(0.0).sign()
+        power = inside if lowest == 0.0 else x.clamp_min(torch.finfo(x.dtype).eps ** 2).pow_(lowest).mul_(inside)
     if log_q is not None:
         power.mul_(log_q.exp())
-    if not smooth:
-        yield power.new_zeros(()).expand_as(power)
     yield power
-    for _ in range(4 if smooth else 3):
+    for _ in orders[1:]:
         yield power.mul_(x)
 
 
@@ -220,12 +251,16 @@ def _own_gap(log_q: Tensor, alpha: float) -> Tensor:
 
 def _step(phi: Tensor, slope: Tensor, bend: Tensor, third: Tensor, alpha: float, *, series: bool) -> Tensor:
     """To the root of the Taylor series of phi where that is near, else Newton's step on phi^(alpha-1); all (rows,)."""
-    far = (phi - phi.pow(2.0 - alpha)) / ((alpha - 1.0) * slope)
-    near = far
+    far = near = _far_step(phi, slope, alpha)
     for _ in range(4 if series else 0):
         change = -slope + (2.0 - alpha) * near * (bend - (3.0 - 2.0 * alpha) / 2.0 * near * third)
         near = near - (_moved(phi, slope, bend, third, near, alpha) - 1.0) / change
     return torch.where(((far * slope / phi).abs() < 0.5) & ((near - far).abs() < far.abs()), near, far)
+
+
+def _far_step(phi: Tensor, slope: Tensor, alpha: float) -> Tensor:
+    """Newton's step on phi^(alpha-1): from the left it never passes the root."""
+    return (phi - phi.pow(2.0 - alpha)) / ((alpha - 1.0) * slope)
 
 
 def _moved(phi: Tensor, slope: Tensor, bend: Tensor, third: Tensor, move: Tensor, alpha: float) -> Tensor:

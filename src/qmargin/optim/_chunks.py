@@ -23,7 +23,7 @@ def chunk_rows(param: Tensor) -> int:
 
 
 def touched_rows(grad: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Rows of a gradient (touched,), ascending and distinct, and their values (touched, dim); None where dense."""
+    """Rows of a gradient (touched,), ascending and distinct, and their values (touched, dim); None where it has all."""
     if not grad.is_sparse:
         return None, grad
     if grad.sparse_dim() != 1:
@@ -32,7 +32,8 @@ def touched_rows(grad: Tensor) -> tuple[Tensor | None, Tensor]:
             "build it as torch.sparse_coo_tensor(rows[None], values, shape)"
         )
     grad = coalesced(grad)
-    return grad.indices()[0], grad.values()
+    values = grad.values()
+    return (None if len(values) == len(grad) else grad.indices()[0]), values
 
 
 def coalesced(grad: Tensor) -> Tensor:
