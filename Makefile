@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 STAGES := divergence losses optim heads bench calibration backbones data training scoring protocols metrics report recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types docs clean
+.PHONY: help setup demo study-faces test lint format types docs clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"qmargin needs Python 3.10 or newer, this is {v[0]}.{v[1]}: call make PYTHON=python3.11")'
@@ -23,6 +23,9 @@ setup: $(STAMP) ## create .venv and install the pinned dependencies
 
 demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write runs/demo/report.html
 	$(BIN)/qmargin demo --out runs/demo
+
+study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.csv; hours, goes on where it stopped
+	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)"
 
 test: setup ## the whole test suite, with coverage of src
 	# one thread a process: two processes with two threads each would wait for each other on two cores

@@ -1,6 +1,6 @@
 """Time, memory and time split of a step of the heads beside their peers, in one run: the final figures of the head.
 
-    python benchmarks/head.py [--classes 1e4 1e5 1e6 1e7] [--threads 1] [--only WORD ...] [--out FILE]
+    python benchmarks/head.py [--classes 1e4 1e5 1e6 1e7] [--threads 1] [--only WORD ...] [--without WORD ...]
 
 1e4, 1e5 and 1e6 classes are measured at dim 512, 1e7 at dim 128, batch 128. Sides take turns; medians. The states
 "untrained" and "trained" are defined in qmargin.bench.scene. Sides that do not fit into the available memory are left
@@ -155,10 +155,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
     parser.add_argument("--steps", type=int, default=3, help="measured steps of a turn")
     parser.add_argument("--only", nargs="+", default=[], help="sides whose names contain one of these words")
+    parser.add_argument("--without", nargs="+", default=[], help="no side whose name contains one of these words")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/head.csv"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     sides = [side for side in all_sides() if not arguments.only or any(word in side.name for word in arguments.only)]
+    sides = [side for side in sides if not any(word in side.name for word in arguments.without)]
     for text in arguments.classes:
         classes = parse_count(text, "--classes")
         dim = arguments.dim or (LARGE_DIM if classes >= LARGE else DIM)

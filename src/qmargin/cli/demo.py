@@ -11,6 +11,7 @@ from rich.console import Console
 
 from qmargin.cli.compare import build, show
 from qmargin.cli.evaluate import check_resamples, evaluate
+from qmargin.heads.config import HeadConfig, Kind
 from qmargin.recipes import find_recipe
 from qmargin.training import RunFolder, train
 
@@ -32,6 +33,8 @@ class Arguments:
     """Training runs of each loss, with seeds 0, 1, ..."""
     resamples: int = 1000
     """Bootstrap draws over subjects."""
+    head: Kind = "auto"
+    """How prototypes are held: dense, streaming, or auto (dense below 10,000 identities); the figures are the same."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -41,11 +44,11 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(f"--seeds must be at least 1, got {arguments.seeds}")
     check_resamples(arguments.resamples)
     began = time.perf_counter()
-    recipe = find_recipe("faces-orl")
+    recipe, head = find_recipe("faces-orl"), HeadConfig(kind=arguments.head)
     folders: list[RunFolder] = []
     for seed in range(arguments.seeds):
         for loss in LOSSES:
-            config = replace(recipe.with_loss(loss), seed=seed)
+            config = replace(recipe.with_loss(loss), seed=seed, head=head)
             folder = train(config, arguments.out / f"{loss}-{seed}", resume=True, title=f"{loss}, seed {seed}")
             evaluate(folder, "test", arguments.resamples)
             folders.append(folder)
