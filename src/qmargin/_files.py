@@ -1,5 +1,6 @@
 """Files that are either whole or not there: written beside their place, flushed to the disk, then renamed."""
 
+import json
 import os
 import zlib
 from collections.abc import Iterator
@@ -45,6 +46,11 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def to_json(record: object) -> str:
+    """Dicts, lists and numbers as JSON text: arrays as lists; infinities and nan as Python's json writes them."""
+    return json.dumps(record, indent=2, default=_plain) + "\n"
+
+
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """Write named arrays to `path` as .npz, atomically."""
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -80,6 +86,11 @@ def cannot_write(path: Path, error: OSError) -> str:
     """What to tell a user whose file or folder cannot be written."""
     reason = error.strerror or str(error)
     return f"cannot write {path}: {reason}; nothing was lost, give a folder with room that you may write to"
+
+
+def _plain(value: object) -> object:
+    assert isinstance(value, np.ndarray), type(value)
+    return value.tolist()
 
 
 def _sync(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every command as a user meets it: what it prints, what it leaves, and how it refuses."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +146,11 @@ def test_evaluate_leaves_embeddings_scores_and_figures(runs: list[Path], capsys:
     printed = text(capsys, "evaluate", str(runs[0]), "--resamples", "50")
     assert f"{100 * figures['figures']['EER']['estimate']:.2f}" in printed
     assert "450 genuine and 4,500 impostor pairs" in printed
-    assert "(few!)" in printed
+    assert "fewer than 30 false accepts" in printed
+    table = list(csv.reader((runs[0] / "metrics-test.csv").read_text().splitlines()))
+    assert float(table[1][table[0].index("EER (share)")]) == figures["figures"]["EER"]["estimate"]
+    assert figures["fars"]["TAR@FAR=1e-02"] == figures["false_accepts"]["TAR@FAR=1e-02"] / 4500
+    assert "\\toprule" in (runs[0] / "metrics-test.tex").read_text()
 
 
 def test_evaluating_twice_gives_the_same_bytes(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The commands of the face protocols as a user meets them."""
 
+import csv
 import json
 import pickle
 from pathlib import Path
@@ -60,12 +61,15 @@ def test_pairs_packs_and_judges_the_same_images_alike(
     table = (tmp_path / "out" / "pairs.md").read_text()
     assert "Accuracy (grid)" in shown
     assert f"packed: SHA-256 {read_bin(packed).sha256}" in table
-    listed, binary = (json.loads((tmp_path / "out" / f"pairs-{name}.json").read_text()) for name in ("orl", "packed"))
+    listed, binary = json.loads((tmp_path / "out" / "pairs.json").read_text())["sets"]
+    assert "packed" in (tmp_path / "out" / "pairs.tex").read_text()
+    lines = list(csv.reader((tmp_path / "out" / "pairs.csv").read_text().splitlines()))
+    assert float(lines[2][lines[0].index("Accuracy (share)")]) == binary["accuracy"]["mean"]
     assert listed["accuracy"] == binary["accuracy"]
     assert listed["eer"] == binary["eer"]
     assert listed["flip"] is True
     main(["pairs", str(run), str(packed), "--no-flip"])
-    unflipped = json.loads((run / "pairs-packed.json").read_text())
+    (unflipped,) = json.loads((run / "pairs.json").read_text())["sets"]
     assert unflipped["flip"] is False
     assert unflipped["points"] != binary["points"] or unflipped["accuracy"] != binary["accuracy"]
 
@@ -92,12 +96,18 @@ def test_ijb_prints_each_preset_and_saves_it(ijb: Path, tmp_path: Path, capsys: 
     table = (tmp_path / "ijb.md").read_text()
     for text in (shown, table):
         assert all(word in text for word in ("insightface", "N1D1F1", "N0D0F0", "nearest", "Rank-1"))
-    saved = json.loads((tmp_path / "ijb-insightface.json").read_text())
+    record = json.loads((tmp_path / "ijb.json").read_text())
+    saved, _ = record["verification"]
+    assert record["published"] == []  # the invented set is neither IJB-B nor IJB-C
+    assert record["system"] == str(ijb / "features.npy")
+    written = {"ijb.md", "ijb.tex", "ijb.csv", "ijb.json"}
+    written |= {f"ijb-{part}-{preset}.csv" for part in ("points", "1N") for preset in ("insightface", "tface")}
+    assert {path.name for path in tmp_path.iterdir()} == written
     assert saved["pooling"] == "N1D1F1"
     assert [point["rule"] for point in saved["points"]] == ["conservative"] * 3 + ["nearest"] * 3
-    assert 0 < json.loads((tmp_path / "ijb-1N-tface.json").read_text())["rank"]["1"] < 1
+    assert 0 < record["identification"]["tface"]["rank"]["1"] < 1
     point = saved["points"][1]
-    assert f"| {100 * point['tar']:.2f}" in table
+    assert f" {100 * point['tar']:.2f} " in table
     assert f"{point['far']:.3e}" in table
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from qmargin.metrics import (
     DetCurve,
     Interval,
+    _resampling,
     det_curve,
     eer_of,
     min_dcf_of,
@@ -17,7 +18,10 @@ from qmargin.metrics import (
     subject_bootstrap,
     tar_at_far_of,
 )
-from qmargin.metrics._resampling import TrialSubjects, evaluate
+from qmargin.metrics._exact import TrialSubjects
+from qmargin.metrics._resampling import Plan, Statistic, evaluate
+from qmargin.metrics._subjects import Strata
+from qmargin.metrics._subjects import Subjects as Numbered
 from qmargin.metrics._validate import Floats, Mask
 
 Subjects = NDArray[np.int64]
@@ -44,6 +48,22 @@ def mean_threshold(det: DetCurve) -> float:
     return float(det.thresholds[:-1].mean() + det.far.mean() + 2 * det.frr.mean() + det.genuine + 3 * det.impostor)
 
 
+def values_of(
+    scores: Floats,
+    genuine: Mask,
+    subjects: Subjects,
+    statistic: Statistic,
+    count: int,
+    seed: int,
+    strata: Strata | None = None,
+) -> Floats:
+    """A statistic on each resample, (count,)."""
+    how = Plan(resamples=count, confidence=0.5, seed=seed, strata=strata)
+    found = evaluate({"scores": scores}, genuine, subjects, lambda det: np.array([statistic(det)]), how)
+    values: Floats = found.values[0, 0]
+    return values
+
+
 def test_draws_weigh_trials_as_if_copies_of_subjects_had_been_scored() -> None:
     (scores,), genuine, subjects = trials_of(0, subjects=6, trials=40)
     generator = np.random.default_rng(7)
@@ -62,9 +82,8 @@ def test_draws_weigh_trials_as_if_copies_of_subjects_had_been_scored() -> None:
         if {label for _, label in rows} == {True, False}:
             twin = det_curve([score for score, _ in rows], [label for _, label in rows])
             expected.append(mean_threshold(twin))
-    _, values = evaluate([[scores]], genuine, subjects, [mean_threshold], len(expected), seed=7)
     assert len(expected) >= 25
-    np.testing.assert_array_equal(values[0, 0], expected)
+    np.testing.assert_array_equal(values_of(scores, genuine, subjects, mean_threshold, len(expected), seed=7), expected)
 
 
 def test_pairs_are_the_same_in_either_order_and_names_are_only_names() -> None:
@@ -77,8 +96,8 @@ def test_pairs_are_the_same_in_either_order_and_names_are_only_names() -> None:
 def test_a_draw_without_one_class_is_drawn_again() -> None:
     # three subjects, one genuine trial (of 0), one impostor trial (1, 2): only a draw of all three has both classes
     genuine, subjects = np.array([True, False]), np.array([[0, 0], [1, 2]])
-    weights = list(TrialSubjects.of(subjects, genuine).resamples(20, seed=0))
-    for weight in weights:
+    trials = TrialSubjects.of(Numbered.of(subjects, genuine), genuine)
+    for weight in trials.resamples(20, np.random.default_rng(0)):
         np.testing.assert_array_equal(weight, [1, 1, 1, 1])
 
 
@@ -92,17 +111,19 @@ def test_the_estimate_is_the_figure_of_the_trials_as_they_are() -> None:
 
 def test_runs_share_the_draws_and_are_averaged() -> None:
     scores, genuine, subjects = trials_of(3, subjects=10, trials=200, runs=3)
-    _, together = evaluate([list(scores)], genuine, subjects, [eer_of], 40, seed=5)
-    alone = [evaluate([[run]], genuine, subjects, [eer_of], 40, seed=5)[1] for run in scores]
+    together = values_of(scores, genuine, subjects, eer_of, 40, seed=5)
+    alone = [values_of(run, genuine, subjects, eer_of, 40, seed=5) for run in scores]
     np.testing.assert_allclose(together, np.mean(alone, axis=0), rtol=1e-14)
 
 
 def test_the_interval_is_made_of_quantiles_and_the_bias_of_the_mean() -> None:
     scores, genuine, subjects = trials_of(4, subjects=10, trials=200)
-    interval = subject_bootstrap(scores, genuine, subjects, tar, resamples=60, confidence=0.9, seed=3)
-    estimates, values = evaluate([list(scores)], genuine, subjects, [tar], 60, seed=3)
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(values[0, 0], [0.05, 0.95])))
-    assert interval.bias == pytest.approx(values[0, 0].mean() - estimates[0, 0])
+    interval = subject_bootstrap(
+        scores, genuine, subjects, tar, resamples=60, confidence=0.9, seed=3, method="percentile"
+    )
+    values = values_of(scores, genuine, subjects, tar, 60, seed=3)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(values, [0.05, 0.95])))
+    assert interval.bias == pytest.approx(values.mean() - tar(det_curve(scores[0], genuine)))
 
 
 def test_several_statistics_are_each_what_they_are_alone() -> None:
@@ -148,9 +169,17 @@ def test_a_paired_difference_is_that_of_the_same_draws(higher_is_better: bool) -
     scores, genuine, subjects = trials_of(9, subjects=10, trials=200, runs=2)
     other = (scores[:1] + 0.2 * genuine).round(1)  # one run against two
     pair = paired_subject_bootstrap(
-        scores, other, genuine, subjects, tar, higher_is_better=higher_is_better, resamples=80, seed=4
+        scores,
+        other,
+        genuine,
+        subjects,
+        tar,
+        higher_is_better=higher_is_better,
+        resamples=80,
+        seed=4,
+        method="percentile",
     )
-    (one,), (two,) = (evaluate([list(s)], genuine, subjects, [tar], 80, seed=4)[1][0] for s in (scores, other))
+    one, two = (values_of(s, genuine, subjects, tar, 80, seed=4) for s in (scores, other))
     difference = one - two
     won = difference > 0 if higher_is_better else difference < 0
     assert pair.won == np.mean(won + 0.5 * (difference == 0))
@@ -163,8 +192,10 @@ def test_a_paired_difference_is_that_of_the_same_draws(higher_is_better: bool) -
 def test_pairing_narrows_the_interval_of_alike_systems() -> None:
     scores, genuine, subjects = trials_of(10, subjects=15, trials=400)
     better = scores + 0.1 * genuine
-    pair = paired_subject_bootstrap(better, scores, genuine, subjects, eer_of, higher_is_better=False, resamples=100)
-    alone = subject_bootstrap(better, genuine, subjects, eer_of, resamples=100)
+    pair = paired_subject_bootstrap(
+        better, scores, genuine, subjects, eer_of, higher_is_better=False, resamples=100, method="percentile"
+    )
+    alone = subject_bootstrap(better, genuine, subjects, eer_of, resamples=100, method="percentile")
     assert pair.high - pair.low < 0.5 * (alone.high - alone.low)
     assert pair.won > 0.9
 
@@ -180,7 +211,8 @@ def test_subjects_not_trials_are_what_varies() -> None:
     def missed(det: DetCurve) -> float:
         return float(det.frr[np.searchsorted(det.thresholds, 0.0)])
 
-    interval = subject_bootstrap(scores, genuine, np.stack([left, right], axis=1), missed, resamples=400)
+    subjects = np.stack([left, right], axis=1)
+    interval = subject_bootstrap(scores, genuine, subjects, missed, resamples=400, method="percentile")
     share = np.mean(ease < 0)
     expected = 2 * 1.96 * np.sqrt(share * (1 - share) / 12)  # width of a binomial interval on 12 draws
     assert interval.high - interval.low == pytest.approx(expected, rel=0.2)
@@ -262,3 +294,88 @@ def test_paired_refusals() -> None:
     for better in (True, {"eer": False}, {"EER": False, "TAR": True}):
         with pytest.raises(ValueError, match=r"True or False for each statistic \(EER\), got"):
             paired(**{**GOOD, "statistic": {"EER": eer_of}}, baseline_scores=GOOD["scores"], higher_is_better=better)
+
+
+def literal_stratified(
+    scores: Floats, genuine: Mask, subjects: Subjects, strata: dict[int, str], count: int, seed: int
+) -> list[float]:
+    """A resample at a time, a stratum at a time, a copy of a subject at a time: what `strata=` means."""
+    generator = np.random.default_rng(seed)
+    found = []
+    while len(found) < count:
+        copies = []
+        for stratum in dict.fromkeys(strata[name] for name in sorted(strata)):
+            members = [name for name in sorted(strata) if strata[name] == stratum]
+            copies += [members[place] for place in generator.integers(len(members), size=len(members))]
+        rows = [
+            (score, label)
+            for score, label, (one, other) in zip(scores, genuine, subjects, strict=True)
+            for first, subject in enumerate(copies)
+            for second, partner in enumerate(copies)
+            if subject == one and partner == other and (not label or first == second)
+        ]
+        if {label for _, label in rows} == {True, False}:
+            found.append(eer_of(det_curve([score for score, _ in rows], [label for _, label in rows])))
+    return found
+
+
+@pytest.mark.parametrize("longest", [0, 10**6])
+def test_strata_are_drawn_apart_as_the_literal_twin_does(longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_resampling, "LONGEST_EXACT", longest)
+    (scores,), genuine, subjects = trials_of(11, subjects=7, trials=80)
+    strata = {0: "m", 1: "f", 2: "m", 3: "f", 4: "f", 5: "m", 6: "m"}
+    expected = literal_stratified(scores, genuine, subjects, strata, 20, seed=5)
+    np.testing.assert_allclose(
+        values_of(scores, genuine, subjects, eer_of, 20, seed=5, strata=strata), expected, atol=1e-15
+    )
+    assert values_of(scores, genuine, subjects, eer_of, 20, seed=5).tolist() != expected
+
+
+def test_each_draw_takes_as_many_of_each_stratum_as_it_has() -> None:
+    _, genuine, subjects = trials_of(12, subjects=20, trials=200)
+    strata = {name: "young" if name < 5 else "old" for name in range(20)}
+    who = Numbered.of(subjects, genuine, strata)
+    generator = np.random.default_rng(0)
+    draws = np.stack([who.draw(generator) for _ in range(200)])
+    assert (draws[:, :5].sum(axis=1) == 5).all()
+    assert (draws[:, 5:].sum(axis=1) == 15).all()
+    np.testing.assert_allclose(draws.mean(axis=0), 1.0, atol=0.3)
+
+
+def test_strata_take_the_difference_between_them_out_of_the_interval() -> None:
+    scores, genuine, subjects = trials_of(13, subjects=24, trials=1500)
+    hard = {name: name % 2 for name in range(24)}
+    harder = scores - 3.0 * (genuine & (subjects[:, 0] % 2 == 1))
+
+    def missed(det: DetCurve) -> float:
+        return float(det.frr[np.searchsorted(det.thresholds, 0.5)])
+
+    plain = subject_bootstrap(harder, genuine, subjects, missed, resamples=200)
+    within = subject_bootstrap(harder, genuine, subjects, missed, resamples=200, strata=hard)
+    assert within.high - within.low < 0.8 * (plain.high - plain.low)
+    one, other = harder, harder + 0.1 * genuine
+    pair = paired_subject_bootstrap(
+        one, other, genuine, subjects, missed, higher_is_better=False, resamples=60, strata=hard, method="percentile"
+    )
+    first, second = (values_of(s[0], genuine, subjects, missed, 60, seed=0, strata=hard) for s in (one, other))
+    assert (pair.low, pair.high) == pytest.approx(tuple(np.quantile(first - second, [0.025, 0.975])))
+
+
+def test_strata_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"strata must name the stratum of every subject, got none for subject 2 \(1 of 3"
+    ):
+        subject_bootstrap(**GOOD, strata={0: "a", 1: "a"})
+    with pytest.raises(ValueError, match=r"each stratum must hold at least two subjects, got one in 'b' \(1 such"):
+        subject_bootstrap(**GOOD, strata={0: "a", 1: "a", 2: "b", 9: "b"})
+
+
+def test_pairs_of_subjects_are_drawn_by_one_coin_in_either_order() -> None:
+    genuine = np.array([True, False, False, False])
+    subjects = np.array([[5, 5], [5, 8], [8, 5], [5, 9]])
+    trials = TrialSubjects.of(Numbered.of(subjects, genuine), genuine)
+    weights = np.array([w[trials.at] for w in trials.pair_resamples(400, np.random.default_rng(0))])
+    assert (weights[:, 0] == 1).all()
+    np.testing.assert_array_equal(weights[:, 1], weights[:, 2])
+    assert set(np.unique(weights[:, 1:])) == {0, 2}
+    assert 0 < np.mean(weights[:, 1] == weights[:, 3]) < 0.6  # coins of their own; both 0 is drawn again

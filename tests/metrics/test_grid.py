@@ -14,7 +14,7 @@ from qmargin.metrics import (
     subject_bootstrap,
     tar_at_far_of,
 )
-from qmargin.metrics._grid import GriddedTrials
+from qmargin.metrics._grid import GriddedTrials, SubjectWeights
 from qmargin.metrics._validate import Floats, Mask
 
 
@@ -37,7 +37,7 @@ def test_every_point_of_the_grid_is_a_point_of_the_weighted_curve(
     monkeypatch.setattr(_grid, "BLOCK", block)
     scores, labels, sides = draw(3000, 40, decimals=decimals)
     drawn = np.random.default_rng(1).poisson(1.0, size=(3, 40))
-    curves = list(GriddedTrials.of(scores, labels, sides).curves(drawn))
+    curves = list(GriddedTrials.of(scores, labels, sides).curves(SubjectWeights(drawn)))
     for taken, curve in zip(drawn, curves, strict=True):
         assert curve is not None
         weights = np.where(labels, taken[sides[:, 0]], taken[sides[:, 0]] * taken[sides[:, 1]])
@@ -82,9 +82,9 @@ def test_a_draw_without_one_class_is_drawn_again(monkeypatch: pytest.MonkeyPatch
         seen.append(det)
         return det.genuine + det.impostor
 
-    interval = subject_bootstrap([0.9, 0.1], labels, sides, count, resamples=45)
+    interval = subject_bootstrap([0.9, 0.1], labels, sides, count, resamples=45, method="percentile")
     assert (interval.low, interval.high) == (2.0, 2.0)  # only a draw of all three subjects has both classes
-    assert len(seen) == 46  # one for the trials as they are
+    assert len(seen) == 1 + 45 + 45  # the trials as they are, subjects drawn, pairs drawn
 
 
 def test_the_estimate_is_read_from_the_whole_curve(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Figures of a list of pairs are those of the metrics on the cosines of image + mirror."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from qmargin.scoring import Features
 GENERATOR = np.random.default_rng(0)
 SAME = GENERATOR.random(400) < 0.5
 FIRST = GENERATOR.integers(20, size=400)
-SIDES = np.stack([FIRST, (FIRST + GENERATOR.integers(1, 20, size=400)) % 20], axis=1)  # no image with itself
+STEP = np.where(SAME, 5 * GENERATOR.integers(1, 4, size=400), 5 * GENERATOR.integers(4, size=400) + 1)
+SIDES = np.stack([FIRST, (FIRST + STEP) % 20], axis=1)  # image i is of person i % 5; no image with itself
 FEATURES = Features(
     GENERATOR.normal(size=(20, 6)).astype(np.float32), GENERATOR.normal(size=(20, 6)).astype(np.float32)
 )
@@ -22,7 +22,7 @@ PAIRS = ImagePairs("lfw", "0" * 64, [Path(f"{place}.jpg") for place in range(20)
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_the_figures_are_those_of_the_metrics(flip: bool, tmp_path: Path) -> None:
+def test_the_figures_are_those_of_the_metrics(flip: bool) -> None:
     report = verify_pairs(PAIRS, FEATURES, flip=flip)
     assert FEATURES.mirrors is not None
     vectors = FEATURES.images.astype(float) + (FEATURES.mirrors if flip else 0)
@@ -34,10 +34,8 @@ def test_the_figures_are_those_of_the_metrics(flip: bool, tmp_path: Path) -> Non
     assert [point.far_target for point in report.points] == [1e-1, 1e-2]
     assert report.points[0].tar == pytest.approx(tar_at_far(cosines, SAME, 1e-1).tar)
     assert (report.genuine, report.impostor, report.images, report.folds) == (SAME.sum(), (~SAME).sum(), 20, 10)
-    report.save(tmp_path / "r.json")
-    read = json.loads((tmp_path / "r.json").read_text())
-    assert read["flip"] is flip
-    assert_array_equal(read["accuracy"]["per_fold"], report.accuracy.per_fold)
+    assert report.flip is flip
+    assert_array_equal(report.accuracy.per_fold, pair_accuracy(cosines, SAME).per_fold)
 
 
 def test_flipping_changes_the_figures() -> None:
@@ -53,3 +51,27 @@ def test_features_that_do_not_fit_are_refused() -> None:
     broken[3], broken[5] = 0, np.nan
     with pytest.raises(ValueError, match=r"the feature of 3\.jpg \(2 in all\) is zero or not finite"):
         verify_pairs(PAIRS, Features(broken), flip=False)
+
+
+def test_intervals_are_over_the_subjects_that_genuine_pairs_join() -> None:
+    report = verify_pairs(PAIRS, FEATURES, flip=False, resamples=60)
+    assert report.resampled == "5 subjects: images joined by genuine pairs"
+    assert list(report.intervals) == ["EER", "TAR@FAR=1e-01", "TAR@FAR=1e-02", "accuracy", "accuracy (grid)"]
+    assert report.intervals["accuracy"].estimate == pytest.approx(report.accuracy.mean)
+    assert report.intervals["accuracy (grid)"].estimate == pytest.approx(report.grid_accuracy.mean)
+    assert report.intervals["EER"].estimate == report.eer
+    assert all(one.low < one.estimate < one.high for one in report.intervals.values())
+    assert report.band is not None
+    assert report.warnings == tuple(
+        f"TAR@FAR=1e-0{n} rests on {point.false_accepts} false accepts, fewer than 30"
+        for n, point in enumerate(report.points, 1)
+    )
+
+
+def test_no_resamples_no_intervals_and_contradictions_matter_to_them_alone() -> None:
+    report = verify_pairs(PAIRS, FEATURES, flip=False, resamples=0)
+    assert (report.intervals, report.resampled, report.band) == ({}, "", None)
+    wrong = ImagePairs("lfw", "", PAIRS.images, SIDES, SAME ^ (np.arange(400) == 7), PAIRS.folds)
+    with pytest.raises(ValueError, match=r"labels contradict each other.*or give --resamples 0"):
+        verify_pairs(wrong, FEATURES, flip=False)
+    assert verify_pairs(wrong, FEATURES, flip=False, resamples=0).intervals == {}

@@ -1,16 +1,16 @@
 import json
 from collections.abc import Callable
-from pathlib import Path
 
-import pytest
+import numpy as np
 
-from qmargin.metrics import eer, min_dcf, tar_at_far
+from qmargin._files import to_json
+from qmargin.metrics import DetBand, eer, min_dcf, tar_at_far
 from qmargin.protocols import Trials, verify
 
 MakeTrials = Callable[[float, int], Trials]
 
 
-def test_a_report_holds_the_figures_of_the_metrics_and_their_intervals(make_trials: MakeTrials, tmp_path: Path) -> None:
+def test_a_report_holds_the_figures_of_the_metrics_and_their_intervals(make_trials: MakeTrials) -> None:
     trials = make_trials(1.5, 0)
     report = verify(trials, resamples=100)
     assert report.subjects == 12
@@ -24,7 +24,20 @@ def test_a_report_holds_the_figures_of_the_metrics_and_their_intervals(make_tria
     assert report.figures["EER"].estimate == eer(trials.scores, trials.labels)
     assert report.figures["minDCF(0.01)"].estimate == min_dcf(trials.scores, trials.labels, 0.01)
     assert all(interval.low <= interval.high for interval in report.figures.values())
-    report.save(tmp_path / "m.json")
-    assert json.loads((tmp_path / "m.json").read_text())["figures"]["EER"]["estimate"] == pytest.approx(
-        report.figures["EER"].estimate
-    )
+    assert report.fars["TAR@FAR=1e-02"] == point.far <= 1e-2
+
+
+def test_figures_on_few_false_accepts_warn_and_the_band_is_saved(make_trials: MakeTrials) -> None:
+    report = verify(make_trials(1.5, 0), resamples=60)
+    few = {name for name, count in report.false_accepts.items() if count < 30}
+    assert set(report.false_accepts) == set(report.figures)
+    assert few
+    assert few != set(report.figures)
+    assert len(report.warnings) == len(few)
+    assert all(any(text.startswith(f"{name} rests on ") for text in report.warnings) for name in few)
+    read = DetBand.from_plain(json.loads(to_json(report.band.plain())))
+    np.testing.assert_array_equal(read.low, report.band.low)
+    assert report.figures["EER"].method == "wilson"
+    plain = verify(make_trials(1.5, 0), resamples=60, method="percentile")
+    assert plain.figures["EER"].low != report.figures["EER"].low
+    assert plain.figures["EER"].estimate == report.figures["EER"].estimate

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from qmargin.metrics import det_curve
+from qmargin.metrics import det_band
 from qmargin.protocols.comparison import (
     Comparison,
     Difference,
@@ -126,13 +127,21 @@ def _system(name: str, scores: dict[str, Floats]) -> System:
         estimates={figure.name: _estimate(own, figure.name) for figure in FIGURES},
         differences={} if name == "ArcFace" else {f.name: _difference(own, baseline, f) for f in FIGURES},
         false_accepts={"TAR@FAR=1e-02": 36.0, "TAR@FAR=1e-03": 3.0},
-        det=det_curve(own.ravel(), labels.ravel()),
+        points={},
+        band=det_band(own.reshape(len(SEEDS), -1), labels[0].ravel(), _sides(), resamples=40),
         histogram=Histogram(edges=edges, genuine=counts[0] / counts[0].sum(), impostor=counts[1] / counts[1].sum()),
         support=tuple(
             TrainingCurve(seed=seed, steps=steps, values=values) for seed, values in zip(SEEDS, curves, strict=True)
         ),
         final_support=Estimate(mean=support, spread=0.02 * support, low=0.98 * support, high=1.03 * support),
     )
+
+
+def _sides() -> NDArray[np.int64]:
+    """Subject on each side of each trial (trials, 2): impostors are the others in turn."""
+    own, trial = np.indices((SUBJECTS, GENUINE + IMPOSTOR))
+    other = np.where(trial < GENUINE, own, (own + 1 + trial % (SUBJECTS - 1)) % SUBJECTS)
+    return np.stack([own.ravel(), other.ravel()], axis=1)
 
 
 Change = Callable[..., Comparison]

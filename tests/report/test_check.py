@@ -70,14 +70,14 @@ def test_refuses_counts_runs_and_seeds_that_make_no_sense(change: Change) -> Non
         check(change("CosFace", seeds=()))
 
 
-def test_refuses_a_broken_det_curve(comparison: Comparison, change: Change) -> None:
-    det = comparison.systems[0].det
-    with pytest.raises(ValueError, match=r"'ArcFace', DET curve: far must be shares in \[0, 1\]"):
-        check(change("ArcFace", det=replace(det, far=det.far * 100.0)))
-    with pytest.raises(ValueError, match=r"'ArcFace', DET curve: arrays must be of one shape \(n,\) with n >= 2"):
-        check(change("ArcFace", det=replace(det, far=det.far[:1], frr=det.frr[:1])))
+def test_refuses_a_broken_band(comparison: Comparison, change: Change) -> None:
+    band = comparison.systems[0].band
+    with pytest.raises(ValueError, match=r"'ArcFace', DET curve: high must be shares in \[0, 1\]"):
+        check(change("ArcFace", band=replace(band, high=band.high + 100.0)))
+    with pytest.raises(ValueError, match=r"'ArcFace', DET curve: arrays must be of one shape \(n,\) with n >= 1"):
+        check(change("ArcFace", band=replace(band, low=band.low[:1])))
     with pytest.raises(ValueError, match="'ArcFace', DET curve must be finite, got nan or inf"):
-        check(change("ArcFace", det=replace(det, frr=det.frr * NAN)))
+        check(change("ArcFace", band=replace(band, frr=band.frr * NAN)))
 
 
 def test_refuses_histograms_that_do_not_compare(comparison: Comparison, change: Change) -> None:

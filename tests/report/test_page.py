@@ -73,7 +73,7 @@ def test_is_one_balanced_accessible_page(source: str) -> None:
     assert headings[0] == 1
     assert headings.count(1) == 1
     assert all(later - earlier <= 1 for earlier, later in pairwise(headings))
-    assert len(page.all("figure")) == len(page.all("svg")) == len(page.all("figcaption")) == 4
+    assert len(page.all("figure")) == len(page.all("svg")) == len(page.all("figcaption")) == 5
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in page.all("svg"))
     assert len(page.all("table")) == len(page.all("caption")) == 3
     assert all("scope" in attributes for attributes in page.all("th"))
@@ -89,6 +89,7 @@ def test_sections_stand_in_the_order_of_reading(source: str) -> None:
         "Results",
         "What differs",
         "DET curves",
+        "ROC curves",
         "Score histograms",
         "Support over training",
         "What is shared",
@@ -157,7 +158,7 @@ def test_escapes_all_that_others_wrote(comparison: Comparison, tmp_path: Path) -
     assert "<script" not in source
     assert not page.all("script")
     assert "".join(page.text).count("<script>alert(1)</script>\"'&") >= 15
-    assert len(page.all("svg")) == 4
+    assert len(page.all("svg")) == 5
 
 
 def test_dollars_of_others_are_no_placeholders(comparison: Comparison, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_one_system_alone_is_shown_without_differences(comparison: Comparison, t
     alone = replace(comparison, systems=comparison.systems[:1], differing_field="")
     page = Page(_written(alone, tmp_path))
     assert len(page.all("table")) == 2
-    assert len(page.all("svg")) == 3
+    assert len(page.all("svg")) == 4
     text = " ".join(page.text)
     assert "Only ArcFace was evaluated" in text
     assert "There is one system; its runs differ in nothing but the seed." in text
@@ -209,7 +210,7 @@ def test_opens_in_a_browser_without_complaint(report: Path, open_page: OpenPage)
     assert opened.complaints == []
     assert "<title>Q-Margin, ArcFace and CosFace on simulated faces</title>" in opened.dom
     assert '<p class="verdict">Q-Margin is distinguishably better than ArcFace' in opened.dom
-    assert opened.dom.count("<svg") == 4
+    assert opened.dom.count("<svg") == 5
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,40 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.special import ndtri
 
-from qmargin.metrics import DetCurve, det_curve
+from qmargin.metrics import DetBand
 from qmargin.protocols.comparison import Comparison, TrainingCurve
-from qmargin.report._canvas import COLOUR, LIGHT_DARK, pens
-from qmargin.report.det_plot import _limits, _path, det_plot
+from qmargin.report._canvas import COLOUR, LIGHT_DARK, pens, pens_of
+from qmargin.report.curve_plots import (
+    Curve,
+    _deviates,
+    _limits,
+    _paint_roc,
+    curves_of,
+    det_plot,
+    roc_plot,
+    write_curves,
+)
 from qmargin.report.forest_plot import forest_plot
 from qmargin.report.histogram_plot import histogram_plot
 from qmargin.report.support_plot import _band, support_plot
 
-PLOTS = (det_plot, histogram_plot, support_plot, forest_plot)
+PLOTS = (det_plot, roc_plot, histogram_plot, support_plot, forest_plot)
 Plot = Callable[[Comparison], str]
 each_plot = pytest.mark.parametrize("plot", PLOTS)
 
 
 def _texts(svg: str) -> list[str]:
-    return ["".join(element.itertext()) for element in ET.fromstring(svg).iter("text")]  # noqa: S314
+    root = ET.fromstring(svg)  # noqa: S314
+    return ["".join(found.itertext()) for found in root.iter() if found.tag.rpartition("}")[2] == "text"]
 
 
 @each_plot
@@ -89,50 +103,87 @@ def test_pens_differ_and_the_baseline_is_grey(comparison: Comparison) -> None:
 
 
 def test_det_axes_reach_down_to_one_error_and_mark_thirty(comparison: Comparison) -> None:
-    far, frr = _limits(comparison)
+    far, frr = _limits(curves_of(comparison))
     assert far[0] == 1.0 / comparison.impostor
     assert frr[0] == 1.0 / comparison.genuine
     assert "30 false accepts" in _texts(det_plot(comparison))
+    assert "30 false accepts" in _texts(roc_plot(comparison))
     tiny = replace(comparison, impostor=50, genuine=50)
     assert "30 false accepts" not in _texts(det_plot(tiny))
 
 
-def test_det_ticks_are_percent(comparison: Comparison) -> None:
+def test_det_ticks_are_percent_and_roc_is_logarithmic(comparison: Comparison) -> None:
     texts = _texts(det_plot(comparison))
     assert {"0.1", "1", "10", "40"} <= set(texts)
     assert "False accepts, FAR = P_fa (%)" in texts
+    assert "TAR = 1 - P_miss (%)" in _texts(roc_plot(comparison))
 
 
-def test_det_path_of_normal_scores_is_the_straight_line() -> None:
-    places = np.linspace(-3.0, 3.0, 4001)
-    scores = np.concatenate([places + 2.0, places])
-    det = det_curve(scores, np.arange(scores.size) < places.size)
-    x, y = _path(det, (1e-4, 0.5), (1e-4, 0.5))
-    assert x.size < 2500 < det.far.size
-    assert np.isfinite(x).all()
-    assert np.isfinite(y).all()
-    assert (np.diff(x) <= 0.0).all()
-    assert (np.diff(y) >= 0.0).all()
+def _curve(name: str, far: list[float], frr: list[float], spread: float = 0.01) -> Curve:
+    rates = np.array(frr)
+    band = DetBand(np.array(far), rates, rates - spread, rates + spread, 0.95, 100, "wilson")
+    return Curve(name=name, band=band, genuine=100, impostor=1000)
 
 
-def test_det_path_of_equal_scores_joins_the_corners_straight_in_rates() -> None:
-    det = det_curve(np.zeros(10), np.arange(10) % 2)
-    x, y = _path(det, (1e-3, 0.5), (1e-3, 0.5))
-    inner = (np.abs(x) < 2.0) & (np.abs(y) < 2.0)
-    assert inner.sum() > 100
-    np.testing.assert_allclose(x[inner], -y[inner], atol=1e-9)
+def test_deviates_keep_the_band_around_the_line_and_inside_the_frame() -> None:
+    curve = _curve("a", [1e-3, 1e-2, 1.0], [0.5, 0.02, 0.0])
+    far, frr, low, high = _deviates(curve.band, (1e-3, 0.5), (1e-2, 0.9))
+    assert far[:2] == pytest.approx(ndtri([1e-3, 1e-2]))
+    assert frr == pytest.approx(ndtri([0.5, 0.02, 1e-2]))
+    assert low[0] < frr[0] < high[0]
+    assert np.isfinite([far, frr, low, high]).all()
 
 
-@pytest.mark.parametrize("scores", [np.zeros(100), np.arange(100) % 2.0, -(np.arange(100) % 2.0)])
-def test_det_draws_collapsed_perfect_and_inverted_systems(
-    comparison: Comparison, change: Callable[..., Comparison], scores: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> None:
-    det: DetCurve = det_curve(scores, np.arange(100) % 2)
-    for drawn in (change("CosFace", det=det), replace(comparison, systems=(replace(comparison.systems[0], det=det),))):
-        (far_low, far_high), (frr_low, frr_high) = _limits(drawn)
-        assert 0.0 < far_low < far_high <= 0.5
-        assert 0.0 < frr_low < frr_high <= 0.9
-        assert "nan" not in det_plot(drawn)
+@pytest.mark.parametrize("frr", [[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.9, 0.5, 0.0], [0.5, 0.1, 0.0]])
+def test_collapsed_perfect_and_inverted_systems_are_drawn(change: Callable[..., Comparison], frr: list[float]) -> None:
+    band = DetBand(np.array([1e-3, 1e-1, 1.0]), *[np.array(frr)] * 3, 0.95, 100, "wilson")
+    drawn = change("CosFace", band=band)
+    (far_low, far_high), (frr_low, frr_high) = _limits(curves_of(drawn))
+    assert 0.0 < far_low < far_high <= 0.5
+    assert 0.0 < frr_low < frr_high <= 0.9
+    for plot in (det_plot, roc_plot):
+        assert "nan" not in plot(drawn)
+
+
+def test_the_drawn_line_and_band_are_the_numbers(comparison: Comparison) -> None:
+    figure = Figure()
+    curves = curves_of(comparison)
+    styles = pens_of([curve.name for curve in curves], comparison.baseline)
+    _paint_roc(curves, styles, figure)
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    for curve, line, area in zip(curves, axes.lines, axes.collections, strict=False):
+        np.testing.assert_allclose(line.get_ydata(), 100.0 * curve.band.tar)
+        np.testing.assert_allclose(line.get_xdata(), curve.band.far)
+        corners = np.asarray(area.get_paths()[0].vertices)
+        seen = curve.band.frr > 0.0
+        assert corners[:, 0].max() == pytest.approx(curve.band.far[seen].max())
+        assert corners[:, 1].min() == pytest.approx(100.0 * curve.band.tar_low[seen].min())
+        assert corners[:, 1].max() == pytest.approx(100.0 * curve.band.tar_high[seen].max())
+        assert not seen.all()  # where no error was seen there is no band
+
+
+def test_curves_become_files_on_white_the_same_every_time(tmp_path: Path) -> None:
+    curves = [_curve("runs/a_b $x", [1e-3, 1.0], [0.5, 0.1]), _curve("other", [1e-3, 1.0], [0.4, 0.1])]
+    paths = write_curves(tmp_path, "ijb", curves)
+    assert [path.name for path in paths] == ["ijb-det.svg", "ijb-det.png", "ijb-roc.svg", "ijb-roc.png"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in write_curves(tmp_path, "ijb", curves)] == before
+    for path in paths[::2]:
+        texts = _texts(path.read_text())
+        assert {"runs/a_b $x", "other", "30 false accepts"} <= set(texts)
+    for path in paths[1::2]:
+        with Image.open(path) as image:
+            assert image.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+            assert image.width > 1500
+    with pytest.raises(ValueError, match=r"cannot write .*nowhere"):
+        write_curves(tmp_path / "nowhere", "ijb", curves)
+
+
+def test_lists_of_different_lengths_have_no_common_mark_of_thirty(tmp_path: Path) -> None:
+    longer = replace(_curve("b", [1e-3, 1.0], [0.5, 0.1]), impostor=5000)
+    paths = write_curves(tmp_path, "x", [_curve("a", [1e-3, 1.0], [0.5, 0.1]), longer])
+    assert "30 false accepts" not in _texts(paths[0].read_text())
 
 
 def test_support_band_is_mean_and_range_over_seeds() -> None:

@@ -1,150 +1,130 @@
-import re
-from collections.abc import Callable
-from dataclasses import replace
+"""One table, four forms: the same rows in each, rounded for people, every digit for programs, nothing is markup."""
 
+import csv
+import json
+import re
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from qmargin.protocols.comparison import Comparison, Difference, Estimate, Figure
-from qmargin.report import comparison_markdown, comparison_table
+from qmargin.metrics import TarAtFar
+from qmargin.report import Table, write_results
+from qmargin.report._amount import share, whole
+from qmargin.report._latex import SYMBOLS, latex_text
+from qmargin.report._numbers import plain
+from qmargin.report.table import COUNT, SHARE, Column, Row, few_notes
 
-Change = Callable[..., Comparison]
-MINUS = "\N{MINUS SIGN}"
-
-
-def _shown(comparison: Comparison, width: int) -> str:
-    console = Console(width=width, force_terminal=False)
-    with console.capture() as capture:
-        console.print(comparison_table(comparison))
-    return capture.get()
-
-
-def _row(text: str, *, first: str) -> list[str]:
-    """Cells of the first Markdown row whose line starts so."""
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    line = next(line for line in lines if line.startswith(f"| {first}"))
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+THIRD = 1.0 / 3.0
+COLUMNS = (
+    Column(name="Name", left=True),
+    Column(name="EER", shown="%", unit=SHARE),
+    Column(name="Pairs", unit=COUNT),
+    Column(name="Again", repeats=True),
+)
 
 
-@pytest.fixture
-def exact(comparison: Comparison) -> Comparison:
-    """One figure with numbers to read off."""
-    figure = Figure(name="EER", higher_is_better=False)
-    base = Estimate(mean=0.0512, spread=0.0042, low=0.04104, high=0.06096)
-    lower = Estimate(mean=0.04, spread=None, low=0.03, high=0.05)
-    clear = Difference(mean=-0.01124, low=-0.02, high=-0.0014, won=0.9935)
-    same = Difference(mean=0.0, low=-0.0112, high=0.0112, won=0.5)
-    support = Estimate(mean=12.34, spread=0.56, low=11.9, high=13.0)
-    arcface, cosface, qmargin = comparison.systems
-    systems = (
-        replace(arcface, estimates={"EER": base}, false_accepts={"EER": 30.0}),
-        replace(cosface, estimates={"EER": base}, differences={"EER": same}, false_accepts={"EER": 29.5}),
-        replace(qmargin, estimates={"EER": lower}, differences={"EER": clear}, false_accepts={}, final_support=support),
-    )
-    return replace(comparison, figures=(figure,), systems=systems)
+def table(*names: str, published: str = "", **more: float) -> Table:
+    rows = [Row(cells=(name, share(THIRD, **more), whole(1200), "x")) for name in names]  # type: ignore[arg-type] # numbers only
+    if published:
+        rows.insert(0, Row(cells=(published, share(0.5), None, "x"), published=True))
+    return Table(title="A title", columns=COLUMNS, rows=tuple(rows), notes=few_notes(rows), sources=("a list",))
 
 
-def test_markdown_holds_the_numbers_rounded_and_marked(exact: Comparison) -> None:
-    text = comparison_markdown(exact)
-    setting = r"name ArcFace, alpha 1.0, scale 64, margin 0.5"
-    assert _row(text, first="ArcFace") == [
-        "ArcFace (baseline)", setting, "5.12 ± 0.42 [4.10, 6.10]", "280 ± 6 [274, 288]"
+def unescaped(latex: str) -> str:
+    """What LaTeX would set, by the table of escapes read backwards."""
+    back = {command: symbol for symbol, command in SYMBOLS.items()}
+    found = re.sub("|".join(map(re.escape, sorted(back, key=len, reverse=True))), lambda m: back[m[0]], latex)
+    return re.sub(r"([-,])\{\}", r"\1", found)
+
+
+def commands(latex: str) -> str:
+    """The fragment without the texts that `latex_text` makes: what LaTeX obeys."""
+    return re.sub("|".join(map(re.escape, sorted(SYMBOLS.values(), key=len, reverse=True))), "", latex)
+
+
+def latex_cells(fragment: str) -> list[list[str]]:
+    """Cells of the rows of a fragment, escapes undone."""
+    lines = [line.removesuffix(r" \\") for line in fragment.splitlines() if line.endswith(r" \\")]
+    return [[unescaped(cell) for cell in line.split(" & ")] for line in lines]
+
+
+def test_all_forms_hold_the_same_rows() -> None:
+    made = table("one", "two", low=0.3, high=0.4, spread=0.01, false_accepts=3)
+    text = "33.33 ± 1.00 † [30.00, 40.00]"
+    assert [row[:3] for row in latex_cells(made.latex())[1:]] == [["one", text, "1,200"], ["two", text, "1,200"]]
+    assert made.markdown().count(text) == 2
+    console = Console(file=StringIO(), width=120)
+    console.print(made.terminal())
+    shown = console.file.getvalue()  # type: ignore[attr-defined] # a StringIO
+    assert shown.count("33.33 ± 1.00 †") == shown.count("[30.00, 40.00]") == 2  # one under the other
+    assert "fewer than 30 false accepts" in shown
+
+
+def test_csv_has_every_digit_in_the_unit_of_the_header() -> None:
+    lines = list(csv.reader(StringIO(table("a,b", low=0.1, high=0.7, false_accepts=2, published="p").csv())))
+    assert lines[0] == [
+        "Origin", "Name", "EER (share)", "EER, low end of 95 % interval (share)",
+        "EER, high end of 95 % interval (share)", "EER, false accepts (count)", "Pairs (count)",
     ]  # fmt: skip
-    assert _row(text, first="CosFace")[2] == "5.12 ± 0.42 † [4.10, 6.10]"
-    assert _row(text, first="Q-Margin")[2:] == [r"4.00 \* [3.00, 5.00]", "12.3 ± 0.6 [11.9, 13.0]"]
-    assert _row(text, first="EER ↓ | ArcFace") == ["EER ↓", "ArcFace", "baseline", "", "", ""]
-    assert _row(text, first="EER ↓ | CosFace") == [
-        "EER ↓", "CosFace", "0.00 †", f"[{MINUS}1.12, +1.12]", "50.0 %", "not distinguishable"
+    assert lines[1] == ["measured", "a,b", repr(THIRD), "0.1", "0.7", "2", "1200"]
+    assert lines[2] == ["published", "p", "0.5", "", "", "", ""]
+
+
+def test_published_rows_stand_last_under_a_rule() -> None:
+    made = table("ours", published="theirs")
+    assert [row[0] for row in latex_cells(made.latex())[1:]] == ["ours", "theirs"]
+    lines = made.latex().splitlines()
+    ours, theirs = (next(k for k, line in enumerate(lines) if line.startswith(name)) for name in ("ours", "theirs"))
+    assert lines[ours + 1 : theirs] == [r"\midrule"]
+    assert made.grid().index("ours") < made.grid().index("theirs")
+
+
+def test_a_fragment_is_a_table_of_booktabs() -> None:
+    fragment = table("cfp_fp").latex()
+    lines = fragment.splitlines()
+    assert lines[0] == "% a list"
+    assert [line for line in lines if line.startswith((r"\begin", r"\end"))] == [
+        r"\begin{table}", r"\begin{tabular}{lrrr}", r"\end{tabular}", r"\end{table}"
     ]  # fmt: skip
-    assert _row(text, first="EER ↓ | Q-Margin") == [
-        "EER ↓", "Q-Margin", rf"{MINUS}1.12 \*", f"[{MINUS}2.00, {MINUS}0.14]", "99.4 %", "better"
-    ]  # fmt: skip
+    assert [line for line in lines if "rule" in line] == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert r"cfp\_fp & 33.33 & 1,200 & x \\" in lines
 
 
-def test_the_legend_explains_the_marks_that_occur(exact: Comparison) -> None:
-    text = comparison_markdown(exact)
-    assert r"- \* the interval of the difference to the baseline excludes 0." in text
-    assert "- † rests on fewer than 30 false accepts: EER on 29.5." in text
-    assert "‡" not in text
-    plenty = [replace(system, false_accepts={}) for system in exact.systems]
-    assert "†" not in comparison_markdown(replace(exact, systems=tuple(plenty)))
+@given(st.text(alphabet=st.sampled_from([*SYMBOLS, *"-,ab1 .&\\é"]), max_size=12))
+def test_any_text_survives_latex(text: str) -> None:
+    escaped = latex_text(text)
+    assert unescaped(escaped) == plain(text)
+    rest = commands(escaped)
+    assert not re.search(r"[\\&%$#_{}~^]", re.sub(r"([-,])\{\}", r"\1", rest)), escaped
+    assert "--" not in escaped
+    assert ",," not in escaped
 
 
-def test_a_difference_within_the_spread_over_seeds_is_marked(exact: Comparison) -> None:
-    wide = Estimate(mean=0.05, spread=0.02, low=0.041, high=0.061)
-    still = replace(wide, spread=0.001)
-    noisy = replace(exact.systems[0], estimates={"EER": wide})
-    clear = replace(exact.systems[2], estimates={"EER": still})
-    text = comparison_markdown(replace(exact, systems=(noisy, exact.systems[1], clear)))
-    assert _row(text, first="EER ↓ | Q-Margin")[2] == rf"{MINUS}1.12 \*‡"
-    assert "- ‡ the difference is no larger than the spread over seeds of one of the two systems." in text
+@pytest.mark.parametrize("name", ["a & b", r"\input{x}", "50 %", "[x", "*x", "$x^2$", 'say "x"', "--x", "a\nb", "{"])
+def test_no_name_breaks_a_row_of_latex(name: str) -> None:
+    header, row = latex_cells(table(name).latex())
+    assert len(row) == len(header) == 4
+    assert row[0] == plain(name)
+    line = next(line for line in table(name).latex().splitlines() if "33.33" in line)
+    assert not line.startswith(("[", "*"))  # the row end before it would take it as an argument
 
 
-def test_the_terminal_says_the_same(exact: Comparison) -> None:
-    text = _shown(exact, 100)
-    numbers = r"5.12 ± 0.42", "[4.10, 6.10]", "4.00 *", "[3.00, 5.00]", "12.3 ± 0.6", f"{MINUS}1.12 *", "99.4 %"
-    for number in (*numbers, "baseline", "not distinguishable", "better"):
-        assert number in text, number
-
-
-@pytest.mark.parametrize("width", [80, 100, 120])
-def test_the_terminal_table_keeps_numbers_whole(comparison: Comparison, width: int) -> None:
-    figures = tuple(Figure(name=f"TAR@FAR=1e-0{k}", higher_is_better=True) for k in range(6))
-    systems = tuple(
-        replace(
-            system,
-            name=system.name * 9 if system.differences else system.name,
-            estimates={figure.name: system.estimates["EER"] for figure in figures},
-            differences={figure.name: system.differences["EER"] for figure in figures if system.differences},
-            false_accepts={figure.name: 3.0 for figure in figures},
-        )
-        for system in comparison.systems
-    )
-    text = _shown(replace(comparison, figures=figures, systems=systems), width)
-    assert max(map(len, text.splitlines())) <= width
-    assert "…" not in text.split(" Figure ")[0]
-    assert text.count("4.55 ± 0.27 †") == len(figures)
-    assert text.count("[3.77, 5.29]") == len(figures)
-    assert text.count("280 ± 6") == 2
-
-
-def test_digits_stand_under_digits(comparison: Comparison, change: Change) -> None:
-    short = {name: replace(estimate, mean=0.0412) for name, estimate in comparison.systems[1].estimates.items()}
-    comparison = change("CosFace", estimates=short)
-    rows = [line for line in _shown(comparison, 100).splitlines() if "±" in line]
-    found = {tuple(match.end() for match in re.finditer(r"± \d\.\d\d", line))[:3] for line in rows[:3]}
-    assert len(rows) == 7  # figures, the support in a table of its own, and the legend
-    assert len(found) == 1
-
-
-def test_terminal_markup_and_control_characters_do_nothing(comparison: Comparison) -> None:
-    arcface, cosface, qmargin = comparison.systems
-    odd = replace(cosface, name="[bold]x[/bold] \x1b[31mred")
-    text = _shown(replace(comparison, systems=(arcface, odd, qmargin)), 100)
-    assert text.count("[bold]x[/bold]") == 2 + len(comparison.figures)  # two tables, and a difference for each figure
-    assert "\x1b" not in text
-
-
-def test_markdown_escapes_what_would_be_markup(comparison: Comparison) -> None:
-    arcface, cosface, qmargin = comparison.systems
-    odd = replace(cosface, name="a|b*c*_d_ <b> [x](y) `z`\nnext")
-    text = comparison_markdown(replace(comparison, systems=(arcface, odd, qmargin)))
-    assert r"a\|b\*c\*\_d\_ \<b\> [x\](y) \`z\` next" in text
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert {len(re.split(r"(?<!\\)\|", line)) - 2 for line in table} == {6}
-    assert len({len(line) for line in table}) == 2  # two tables, columns aligned in the source
-
-
-def test_one_system_has_no_table_of_differences(comparison: Comparison) -> None:
-    alone = replace(comparison, systems=comparison.systems[:1])
-    assert "95 % interval |" not in comparison_markdown(alone)
-    assert "Reading" not in _shown(alone, 100)
-
-
-@pytest.mark.parametrize("kept", [1, 2, 3])
-def test_the_names_stay_whatever_the_number_of_figures(comparison: Comparison, kept: int) -> None:
-    """At 80 columns a full row of figures and the support once pushed the column of names to nothing."""
-    fewer = replace(comparison, figures=comparison.figures[:kept])
-    tables = _shown(fewer, 80).split("Figure ")[0]
-    assert all(tables.count(system.name) >= 1 + (kept == 3) for system in comparison.systems)
-    assert "Support (classes)" in tables
+def test_results_are_four_forms_and_a_csv_a_table(tmp_path: Path) -> None:
+    second = Table(title="B", columns=COLUMNS[:1], rows=(Row(cells=("x",)),), slug="more")
+    point = TarAtFar(THIRD, 1e-3, 1e-3, float("inf"), 3, 3000, "nearest")
+    paths = write_results(tmp_path, "ijb", [table("one"), second], {"a": np.array([THIRD]), "p": point.threshold})
+    assert [path.name for path in paths] == ["ijb.md", "ijb.tex", "ijb.csv", "ijb-more.csv", "ijb.json", "ijb.html"]
+    assert json.loads((tmp_path / "ijb.json").read_text()) == {"a": [THIRD], "p": float("inf")}
+    for ending in ("md", "tex"):
+        assert all(title in (tmp_path / f"ijb.{ending}").read_text() for title in ("A title", "B"))
+    assert (tmp_path / "ijb-more.csv").read_text() == "Origin,Name\nmeasured,x\n"
+    before = {path: path.read_bytes() for path in paths}
+    write_results(tmp_path, "ijb", [table("one"), second], {"a": np.array([THIRD]), "p": point.threshold})
+    assert before == {path: path.read_bytes() for path in paths}
+    with pytest.raises(ValueError, match=r"cannot write .*nowhere"):
+        write_results(tmp_path / "nowhere", "ijb", [table("one")], {})

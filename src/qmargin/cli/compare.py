@@ -15,10 +15,14 @@ from rich.console import Console
 
 import qmargin
 from qmargin._files import make_folder
-from qmargin.cli.evaluate import check_resamples
+from qmargin.cli._resamples import check_resamples, resampling_bar
+from qmargin.cli._results import say_saved
 from qmargin.losses import NoMargin, ScheduledLoss
+from qmargin.metrics import Method
 from qmargin.protocols import Comparison, ScoredRun, Trials, compare
-from qmargin.report import comparison_table, write_report
+from qmargin.report import comparison_table, comparison_tables, write_report, write_results
+from qmargin.report.comparison_table import comparison_record
+from qmargin.report.curve_plots import curves_of, write_curves
 from qmargin.training import RunFolder
 from qmargin.training.codec import HARMLESS, flatten
 from qmargin.training.log import read_log
@@ -35,9 +39,11 @@ class Arguments:
     split: str = "test"
     """Which evaluation of the runs."""
     out: Path = Path("report.html")
-    """The page to write."""
+    """The page to write; its tables stand beside it, of the same name, as .md, .tex, .csv and .json."""
     resamples: int = 1000
     """Bootstrap draws over subjects."""
+    interval: Method = "wilson"
+    """How intervals of single figures are made of the draws; percentile ones are too narrow near 0 and 1."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -50,6 +56,7 @@ def run(words: Sequence[str]) -> None:
         arguments.baseline,
         split=arguments.split,
         resamples=arguments.resamples,
+        method=arguments.interval,
         command=f"qmargin compare {shlex.join(words)}",
     )
     show(comparison, arguments.out)
@@ -61,6 +68,10 @@ def show(comparison: Comparison, page: Path) -> None:
     console.print(comparison_table(comparison))
     for note in comparison.notes:
         console.print(f"- {note}", style="dim", markup=False, highlight=False)
+    files = write_results(
+        page.parent, page.stem, comparison_tables(comparison), comparison_record(comparison), page=False
+    )
+    say_saved(files + write_curves(page.parent, page.stem, curves_of(comparison), comparison.baseline))
     write_report(comparison, page)
     console.print(f"\nreport: {page} (open it in a browser)", soft_wrap=True, markup=False)
 
@@ -72,21 +83,26 @@ def build(
     split: str,
     resamples: int,
     command: str,
+    method: Method = "wilson",
     title: str = "Comparison of verification losses",
     notes: Sequence[str] = (),
 ) -> Comparison:
     """Read evaluated runs and compare them; runs of one loss name are seeds of one system."""
     runs = [_read(path, split) for path in paths]
     differing = _differing_field(runs)
-    return compare(
-        runs,
-        baseline,
-        differing_field=differing,
-        title=title,
-        provenance=provenance(command),
-        notes=(*notes, *_fairness_notes(runs, differing)),
-        resamples=resamples,
-    )
+    systems = len({run.system for run in runs})
+    with resampling_bar(resamples, passes=2 * systems - 1) as progress:
+        return compare(
+            runs,
+            baseline,
+            differing_field=differing,
+            title=title,
+            provenance=provenance(command),
+            notes=(*notes, *_fairness_notes(runs, differing)),
+            resamples=resamples,
+            method=method,
+            progress=progress,
+        )
 
 
 def _read(path: Path, split: str) -> ScoredRun:

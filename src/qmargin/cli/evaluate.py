@@ -1,22 +1,27 @@
 """`qmargin evaluate RUN [--split test|validation]`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
 import tyro
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from qmargin.protocols import VerificationReport, all_pairs, verify
-from qmargin.protocols.verification import FEW_FALSE_ACCEPTS, MIN_DCF
-from qmargin.scoring import embed_run
+from qmargin.cli._resamples import check_resamples, resampling_bar
+from qmargin.cli._results import say_saved, show
+from qmargin.cli._thumbnails import thumbnails_of
+from qmargin.metrics import Method
+from qmargin.protocols import Trials, all_pairs, verify
+from qmargin.protocols.worst import worst_errors
+from qmargin.report import Table, write_results
+from qmargin.report.curve_plots import Curve
+from qmargin.report.gallery import Gallery
+from qmargin.report.verification_tables import run_tables
+from qmargin.scoring import Embeddings, embed_run
 from qmargin.training import RunFolder
+from qmargin.training.loop import read_samples
 
-FEWEST_RESAMPLES = 40  # so that each tail of a 95 % interval holds one
-MUCH_BIAS = 0.25  # of an interval's width: how far resamples may lie from the figure before the table says so
 Split = Literal["test", "validation", "train"]
 
 
@@ -30,6 +35,14 @@ class Arguments:
     """Which identities: choose settings on validation, report test once."""
     resamples: int = 1000
     """Bootstrap draws over subjects, for the 95 % intervals."""
+    interval: Method = "wilson"
+    """How intervals are made of the draws; percentile ones are too narrow near 0 and 1."""
+    worst: int = 0
+    """Show so many of the impostor pairs that score highest, and of the genuine pairs that score lowest."""
+    worst_far: float = 1e-2
+    """FAR whose threshold says which of them are errors."""
+    thumbnails: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Put small pictures of these pairs into the page: it then holds images of your data."""
     device: str | None = None
     """Where to embed: cpu, cuda, ...; that of the training unless given."""
 
@@ -37,49 +50,65 @@ class Arguments:
 def run(words: Sequence[str]) -> None:
     """Judge a run on held-out identities: TAR at low FAR, EER and minDCF with intervals over subjects."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin evaluate")
+    if arguments.thumbnails and not arguments.worst:
+        raise ValueError("--thumbnails are pictures of the worst errors: give --worst N too")
+    if arguments.worst < 0:
+        raise ValueError(f"--worst must be at least 0, got {arguments.worst}")
     folder = RunFolder(arguments.run)
-    report = evaluate(folder, arguments.split, arguments.resamples, arguments.device)
-    console = Console()
-    console.print(report_table(report, escape(f"{folder.path}, split {arguments.split}")))
-    console.print(f"saved: {folder.metrics(arguments.split)}", soft_wrap=True, markup=False)
+    asked = Asked(arguments.worst, arguments.worst_far, thumbnails=arguments.thumbnails)
+    tables, paths = evaluate(
+        folder,
+        arguments.split,
+        arguments.resamples,
+        device=arguments.device,
+        method=arguments.interval,
+        asked=asked,
+    )
+    show(tables)
+    say_saved(paths)
 
 
-def evaluate(folder: RunFolder, split: str, resamples: int, device: str | None = None) -> VerificationReport:
-    """Embeddings, scores and figures of a run, each left in its folder."""
+class Asked(NamedTuple):
+    """Which worst errors to show."""
+
+    count: int = 0
+    far: float = 1e-2
+    thumbnails: bool = False
+
+
+NONE = Asked()
+
+
+def evaluate(
+    folder: RunFolder,
+    split: str,
+    resamples: int,
+    *,
+    device: str | None = None,
+    method: Method = "wilson",
+    asked: Asked = NONE,
+) -> tuple[list[Table], list[Path]]:
+    """Embeddings, scores and figures of a run, each left in its folder; the tables and the files they are in."""
     check_resamples(resamples)
-    trials = all_pairs(embed_run(folder, split, device))
+    embeddings = embed_run(folder, split, device)
+    trials = all_pairs(embeddings)
     trials.save(folder.scores(split))
-    report = verify(trials, resamples=resamples)
-    report.save(folder.metrics(split))
-    return report
+    galleries = [_gallery(folder, split, embeddings, trials, asked)] if asked.count else []
+    with resampling_bar(resamples) as progress:
+        report = verify(trials, resamples=resamples, method=method, progress=progress)
+    tables = run_tables(report, str(folder.path), split)
+    name = folder.path.resolve().name
+    curve = Curve(name=name, band=report.band, genuine=report.genuine, impostor=report.impostor)
+    stem = folder.metrics(split).stem
+    return tables, write_results(folder.path, stem, tables, asdict(report), [curve], galleries)
 
 
-def check_resamples(resamples: int) -> None:
-    """Refuse too few draws before hours of work, not after."""
-    if resamples < FEWEST_RESAMPLES:
-        raise ValueError(f"--resamples must be at least {FEWEST_RESAMPLES} for a 95 % interval, got {resamples}")
-
-
-def report_table(report: VerificationReport, title: str) -> Table:
-    """The figures of one run as a table."""
-    counts = f"{report.subjects} subjects, {report.genuine:,} genuine and {report.impostor:,} impostor pairs"
-    table = Table(title=title, caption=counts, title_justify="left", caption_justify="left")
-    for column in ("figure", "value", "95 % interval over subjects", "false accepts", "threshold"):
-        table.add_column(column, justify="left" if column == "figure" else "right")
-    for name, interval in report.figures.items():
-        doubt = " (biased!)" if abs(interval.bias) > MUCH_BIAS * (interval.high - interval.low) else ""
-        accepts = report.false_accepts.get(name)
-        mark = " (few!)" if accepts is not None and accepts < FEW_FALSE_ACCEPTS else ""
-        table.add_row(
-            name,
-            _text(name, interval.estimate),
-            f"{_text(name, interval.low)} to {_text(name, interval.high)}{doubt}",
-            "" if accepts is None else f"{accepts}{mark}",
-            f"{report.thresholds[name]:.4f}" if name in report.thresholds else "",
-        )
-    return table
-
-
-def _text(name: str, value: float) -> str:
-    """A cost as it stands, a share in percent."""
-    return f"{value:.3f}" if name == MIN_DCF else f"{100 * value:.2f} %"
+def _gallery(folder: RunFolder, split: str, embeddings: Embeddings, trials: Trials, asked: Asked) -> Gallery:
+    sides = np.triu_indices(len(embeddings.paths), k=1)  # the order of `all_pairs`
+    names = (embeddings.paths, embeddings.identities)
+    worst = worst_errors(trials.scores, trials.labels, sides, *names, count=asked.count, far=asked.far)
+    if not asked.thumbnails:
+        return Gallery(worst=worst)
+    config = folder.read_config()
+    samples = read_samples(config).subset(split)
+    return Gallery(worst=worst, thumbnails=thumbnails_of(worst, samples, config.data.image))

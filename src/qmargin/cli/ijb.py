@@ -1,24 +1,29 @@
 """`qmargin ijb META --features FILE | --run RUN --images DIR`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
-from qmargin._files import make_folder, write_text
+from qmargin._files import make_folder
+from qmargin.cli._resamples import check_resamples, resampling_bar
+from qmargin.cli._results import show_and_write
+from qmargin.metrics import Method
 from qmargin.protocols import (
     IjbLists,
+    has_identification,
     identify_templates,
     pooled,
     read_identification,
     read_ijb,
+    template_subjects,
     verify_templates,
 )
 from qmargin.protocols.ijb_images import embed_ijb
+from qmargin.report.anchors import anchors_of
+from qmargin.report.curve_plots import Curve
 from qmargin.report.face_tables import identification_table, point_table, template_table
 from qmargin.scoring import POOLINGS, Embedder, Features, find_pooling
 from qmargin.training import RunFolder
@@ -40,7 +45,7 @@ class Arguments:
     meta: Annotated[Path, tyro.conf.Positional]
     """Folder of the lists of one set."""
     out: Path
-    """Folder for ijb-PRESET.json, ijb.md and, made from images, features.npz."""
+    """Folder for ijb.md, ijb.tex, ijb.csv, ijb.json and, made from images, features.npz."""
     features: Path | None = None
     """.npy of raw features (images, dim), or .npz with the arrays features and mirrors."""
     mirrors: Path | None = None
@@ -56,6 +61,12 @@ class Arguments:
     """IJB-B or IJB-C: refuse lists of other counts."""
     identification: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also search the galleries of the 1:N lists in META."""
+    resamples: int = 1000
+    """Bootstrap draws over subjects for the 95 % intervals of 1:1; 0 leaves them out."""
+    interval: Method = "wilson"
+    """How intervals are made of the draws; percentile ones are too narrow near 0 and 1."""
+    anchors: bool = True
+    """Show published figures of the same set beside, where there are any."""
     batch_size: int = 128
     """Images at a time."""
     device: str | None = None
@@ -67,23 +78,47 @@ def run(words: Sequence[str]) -> None:
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin ijb")
     _check(arguments)
     lists = read_ijb(arguments.meta, arguments.expected)
-    searched = read_identification(arguments.meta) if arguments.identification else None
+    found_1n = arguments.identification or has_identification(arguments.meta)
+    searched = read_identification(arguments.meta) if found_1n else None
+    known = None if searched is None else template_subjects(lists, [*searched[0], searched[1]])
     make_folder(arguments.out)
     features = _features(arguments, lists)
-    reports = [verify_templates(lists, features, preset) for preset in arguments.presets]
-    tables = [template_table(reports), *map(point_table, reports)]
-    for report in reports:
-        report.save(arguments.out / f"ijb-{report.preset}.json")
-    if searched is not None:
-        for preset in arguments.presets:
-            found = identify_templates(lists, pooled(lists, features, preset), *searched)
-            write_text(arguments.out / f"ijb-1N-{preset}.json", json.dumps(asdict(found), indent=2) + "\n")
-            tables.append(identification_table(found, f"{lists.name} 1:N, {preset} ({find_pooling(preset).code})"))
-    console = Console()
-    for table in tables:
-        console.print(table.terminal())
-    write_text(arguments.out / "ijb.md", "\n".join(table.markdown() for table in tables))
-    console.print(f"saved: {arguments.out / 'ijb.md'}", soft_wrap=True, markup=False)
+    with resampling_bar(arguments.resamples, passes=len(arguments.presets)) as progress:
+        reports = [
+            verify_templates(
+                lists,
+                features,
+                preset,
+                resamples=arguments.resamples,
+                method=arguments.interval,
+                known=known,
+                progress=progress,
+            )
+            for preset in arguments.presets
+        ]
+    searches = {
+        preset: identify_templates(lists, pooled(lists, features, preset), *searched)
+        for preset in (arguments.presets if arguments.identification else ())
+        if searched is not None
+    }
+    quoted = anchors_of(lists.name) if arguments.anchors else ()
+    system = str(arguments.features if arguments.run is None else arguments.run)
+    tables = [template_table(reports, system, quoted), *map(point_table, reports)]
+    for preset, found in searches.items():
+        title = f"{lists.name} 1:N, {preset} ({find_pooling(preset).code})"
+        tables.append(identification_table(found, title, f"1N-{preset}"))
+    record = {
+        "system": system,
+        "verification": [asdict(report) for report in reports],
+        "identification": {preset: asdict(found) for preset, found in searches.items()},
+        "published": [asdict(anchor) for anchor in quoted],
+    }
+    curves = [
+        Curve(name=report.preset, band=report.band, genuine=report.genuine, impostor=report.impostor)
+        for report in reports
+        if report.band is not None
+    ]
+    show_and_write(arguments.out, "ijb", tables, record, curves)
 
 
 def _check(arguments: Arguments) -> None:
@@ -100,6 +135,7 @@ def _check(arguments: Arguments) -> None:
         find_pooling(preset)
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+    check_resamples(arguments.resamples, may_be_none=True)
 
 
 def _features(arguments: Arguments, lists: IjbLists) -> Features:

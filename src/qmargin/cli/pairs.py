@@ -1,15 +1,18 @@
 """`qmargin pairs RUN FILE...`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
-from qmargin._files import make_folder, write_text
+from qmargin._files import make_folder
+from qmargin.cli._resamples import check_resamples, resampling_bar
+from qmargin.cli._results import show_and_write
+from qmargin.metrics import Method
 from qmargin.protocols import ImagePairs, embed_pairs, read_bin, read_lfw_pairs, read_pairs_csv, verify_pairs
+from qmargin.report.curve_plots import Curve
 from qmargin.report.face_tables import pair_table
 from qmargin.scoring import Embedder
 from qmargin.training import RunFolder
@@ -42,8 +45,12 @@ class Arguments:
     """Ending of the images of a .txt list."""
     flip: bool = True
     """Add the raw feature of the mirrored image, as published figures do."""
+    resamples: int = 1000
+    """Bootstrap draws over subjects for the 95 % intervals; 0 leaves them out."""
+    interval: Method = "wilson"
+    """How intervals are made of the draws; percentile ones are too narrow near 0 and 1."""
     out: Path | None = None
-    """Folder for pairs-NAME.json and pairs.md; that of the run unless given."""
+    """Folder for pairs.md, pairs.tex, pairs.csv and pairs.json; that of the run unless given."""
     batch_size: int = 128
     """Images at a time."""
     device: str | None = None
@@ -57,6 +64,7 @@ def run(words: Sequence[str]) -> None:
         raise ValueError("give at least one list of pairs: a .bin, .csv or .txt file")
     if arguments.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+    check_resamples(arguments.resamples, may_be_none=True)
     names = [path.stem for path in arguments.files]
     if len(set(names)) < len(names):
         raise ValueError(f"two lists have one name ({', '.join(names)}): their results would overwrite each other")
@@ -67,13 +75,24 @@ def run(words: Sequence[str]) -> None:
     for path in arguments.files:
         pairs = read_pairs(path, arguments.images, arguments.suffix)
         features = embed_pairs(pairs, embedder, flip=arguments.flip, batch_size=arguments.batch_size)
-        report = verify_pairs(pairs, features, flip=arguments.flip)
-        report.save(folder / f"pairs-{path.stem}.json")
+        with resampling_bar(arguments.resamples, passes=2) as progress:
+            report = verify_pairs(
+                pairs,
+                features,
+                flip=arguments.flip,
+                resamples=arguments.resamples,
+                method=arguments.interval,
+                progress=progress,
+            )
         reports.append(report)
     table = pair_table(reports, f"Pair verification of {arguments.run}, training step {embedder.step:,}")
-    Console().print(table.terminal())
-    write_text(folder / "pairs.md", table.markdown())
-    Console().print(f"saved: {folder / 'pairs.md'}", soft_wrap=True, markup=False)
+    record = {"run": str(arguments.run), "step": embedder.step, "sets": [asdict(report) for report in reports]}
+    curves = [
+        Curve(name=report.set_name, band=report.band, genuine=report.genuine, impostor=report.impostor)
+        for report in reports
+        if report.band is not None
+    ]
+    show_and_write(folder, "pairs", [table], record, curves)
 
 
 def read_pairs(path: Path, images: Path | None, suffix: str) -> ImagePairs:

@@ -1,7 +1,7 @@
 """`qmargin score TRIALS --embeddings FILE --out DIR`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,15 +9,29 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from qmargin._files import make_folder
 from qmargin.calibration import load_calibration
 from qmargin.cli._quality import measures, quality_of
-from qmargin.cli.evaluate import check_resamples
+from qmargin.cli._resamples import check_resamples, resampling_bar
+from qmargin.cli._results import show_and_write
+from qmargin.metrics import Method, Strata
 from qmargin.protocols.score_files import ScoreLayout, write_scores
-from qmargin.protocols.speaker import SpeakerReport, judge
-from qmargin.protocols.trial_lists import Layout, TrialList, read_trials, read_utterance_table, speakers_of
+from qmargin.protocols.speaker import judge
+from qmargin.protocols.speaker_meta import read_strata
+from qmargin.protocols.trial_lists import (
+    Layout,
+    TrialList,
+    read_trials,
+    read_utterance_table,
+    speaker_names,
+    speakers_of,
+)
+from qmargin.protocols.worst import worst_errors
+from qmargin.report.anchors import anchors_of
+from qmargin.report.curve_plots import Curve
+from qmargin.report.gallery import Gallery
+from qmargin.report.verification_tables import speaker_table
 from qmargin.scoring.directions import mean_vector, speaker_means, unit_vectors
 from qmargin.scoring.score_norm import ScoreNorm, normalise_scores
 from qmargin.scoring.trial_cosine import trial_cosines
@@ -26,18 +40,20 @@ from qmargin.scoring.vector_files import read_vectors
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Score a VoxCeleb or Kaldi trial list with embeddings; print EER and minDCF; write scores and figures.
+    """Score VoxCeleb or Kaldi trial lists with embeddings; print EER and minDCF; write scores and figures.
 
-    Files written into --out: scores.txt, metrics.json, metrics.md. Examples:
+    Files written into --out: scores.txt (scores-LIST.txt of several lists), metrics.md, .tex, .csv and .json. Examples:
 
     qmargin score veri_test2.txt --embeddings vox1.npz --out exp/O
+
+    qmargin score veri_test2.txt list_test_all2.txt list_test_hard2.txt --embeddings vox1.npz --out exp/OEH
 
     qmargin score veri_test2.txt --embeddings vox1.npz --mean vox2.npz --norm as-norm1 --cohort vox2.npz
     --cohort-speakers utt2spk --top-n 300 --out exp/O-asnorm
     """
 
-    trials: Annotated[Path, tyro.conf.Positional]
-    """Trial list: `1|0 path path` a line (VoxCeleb) or `utt utt target|nontarget` (Kaldi)."""
+    trials: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Trial lists, a row of the table each: `1|0 path path` a line (VoxCeleb) or `utt utt target|nontarget` (Kaldi)."""
     embeddings: Path
     """Raw embeddings: .npz (ids, embeddings), .npy with --ids, or Kaldi text .ark."""
     out: Path
@@ -68,29 +84,112 @@ class Arguments:
     """Whether to compute 95 % intervals over speakers."""
     resamples: int = 1000
     """Bootstrap draws over speakers."""
+    interval: Method = "wilson"
+    """How intervals are made of the draws; percentile ones are too narrow near 0 and 1."""
+    meta: Path | None = None
+    """Table of the speakers with a header (vox1_meta.csv), speaker id first, for --stratum."""
+    stratum: str | None = None
+    """Column of --meta, as Gender: speakers are then drawn within its values."""
     score_layout: ScoreLayout = "wespeaker"
     """Columns of scores.txt."""
+    worst: int = 0
+    """Show so many of the impostor trials that score highest, and of the genuine ones that score lowest."""
+    worst_far: float = 1e-2
+    """FAR whose threshold says which of them are errors."""
+    anchors: bool = True
+    """Show published figures of the same lists beside, where there are any."""
 
 
 def run(words: Sequence[str]) -> None:
     """Score a speaker trial list: cosine, AS-norm, calibration; EER and minDCF with intervals over speakers."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin score")
     check_resamples(arguments.resamples)
-    trials = read_trials(arguments.trials, arguments.layout)
-    Console().print(trials.describe(), soft_wrap=True, markup=False, highlight=False)
-    speakers = _speakers(arguments, trials) if arguments.intervals else None
-    scores, scoring = _scores(arguments, trials)
-    make_folder(arguments.out)
-    write_scores(arguments.out / "scores.txt", trials, scores, arguments.score_layout)
-    ratios = arguments.calibration is not None
-    report = judge(scores, trials, speakers=speakers, ratios=ratios, scoring=scoring, resamples=arguments.resamples)
-    report.save(arguments.out)
-    _show(report, arguments.out)
+    files = _score_files(arguments)
+    lists = [read_trials(path, arguments.layout) for path in arguments.trials]
+    for trials in lists:
+        Console().print(trials.describe(), soft_wrap=True, markup=False, highlight=False)
+    speakers = [_speakers(arguments, trials) if arguments.intervals else None for trials in lists]
+    strata = [_strata(arguments, trials) for trials in lists]
+    reports, galleries = [], []
+    for trials, people, groups, file in zip(lists, speakers, strata, files, strict=True):
+        scores, scoring = _scores(arguments, trials)
+        make_folder(arguments.out)
+        write_scores(file, trials, scores, arguments.score_layout)
+        ratios = arguments.calibration is not None
+        with resampling_bar(arguments.resamples, passes=2 if ratios else 1) as progress:
+            report = judge(
+                scores,
+                trials,
+                speakers=people,
+                ratios=ratios,
+                scoring=scoring,
+                resamples=arguments.resamples,
+                method=arguments.interval,
+                strata=groups,
+                progress=progress,
+            )
+        reports.append(report)
+        if arguments.worst:
+            galleries.append(_gallery(arguments, trials, scores, file))
+    names = [report.published for report in reports if report.published and arguments.anchors]
+    quoted = {name: anchors_of(name) for name in names}
+    system = str(arguments.embeddings)
+    record = {
+        "system": system,
+        "lists": [asdict(report) for report in reports],
+        "published": [asdict(anchor) for anchors in quoted.values() for anchor in anchors],
+    }
+    curves = [
+        Curve(name=path.stem, band=report.band, genuine=report.genuine, impostor=report.impostor)
+        for path, report in zip(arguments.trials, reports, strict=True)
+        if report.band is not None
+    ]
+    show_and_write(arguments.out, "metrics", [speaker_table(reports, system, quoted)], record, curves, galleries)
+
+
+def _strata(arguments: Arguments, trials: TrialList) -> Strata | None:
+    if (arguments.meta is None) != (arguments.stratum is None):
+        raise ValueError("--meta and --stratum go together: a table of speakers, and one of its columns")
+    if arguments.meta is None or arguments.stratum is None:
+        return None
+    if not arguments.intervals:
+        raise ValueError("--stratum says how speakers are drawn for the intervals: it cannot go with --no-intervals")
+    return read_strata(arguments.meta, arguments.stratum, speaker_names(trials, _table(arguments)))
+
+
+def _table(arguments: Arguments) -> dict[str, str] | None:
+    return None if arguments.speakers is None else read_utterance_table(arguments.speakers)
+
+
+def _gallery(arguments: Arguments, trials: TrialList, scores: NDArray[np.floating], file: Path) -> Gallery:
+    table = _table(arguments)
+    names = trials.utterances.tolist()
+    speakers = np.array([name.partition("/")[0] if table is None else table.get(name, "") for name in names])
+    sides = (trials.first, trials.second)
+    worst = worst_errors(
+        scores, trials.labels, sides, trials.utterances, speakers, count=arguments.worst, far=arguments.worst_far
+    )
+    part = file.stem.removeprefix("scores")  # "" of a single list
+    return Gallery(worst=worst, title=f"Worst errors of {Path(trials.path).name}", slug=f"worst{part}")
+
+
+def _score_files(arguments: Arguments) -> list[Path]:
+    """Where the scores of each list go."""
+    if not arguments.trials:
+        raise ValueError("give at least one trial list")
+    if arguments.worst < 0:
+        raise ValueError(f"--worst must be at least 0, got {arguments.worst}")
+    names = [path.stem for path in arguments.trials]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two lists have one name ({', '.join(names)}): their scores would overwrite each other")
+    if len(names) == 1:
+        return [arguments.out / "scores.txt"]
+    return [arguments.out / f"scores-{name}.txt" for name in names]
 
 
 def _speakers(arguments: Arguments, trials: TrialList) -> NDArray[np.int32]:
     try:
-        return speakers_of(trials, None if arguments.speakers is None else read_utterance_table(arguments.speakers))
+        return speakers_of(trials, _table(arguments))
     except ValueError as error:
         raise ValueError(f"{error}; or leave the intervals out with --no-intervals") from error
 
@@ -123,7 +222,8 @@ def _scores(arguments: Arguments, trials: TrialList) -> tuple[NDArray[np.floatin
             norm,
         )
         top = "all" if norm.top_n is None else f"the {norm.top_n} nearest"
-        scoring["score"] = (
+        scoring["score"] = norm.variant if norm.top_n is None else f"{norm.variant}, top {norm.top_n}"
+        scoring["normalisation"] = (
             f"{norm.variant}, {top} of {len(members)} cohort members ({arguments.cohort}), ddof {norm.ddof}"
         )
     if arguments.calibration is not None:
@@ -142,15 +242,3 @@ def _norm(arguments: Arguments) -> ScoreNorm | None:
     if arguments.norm == "none":
         return None
     return ScoreNorm(variant=arguments.norm, top_n=arguments.top_n, ddof=arguments.ddof)
-
-
-def _show(report: SpeakerReport, folder: Path) -> None:
-    console = Console()
-    table = Table(title=report.identity, title_justify="left")
-    for name in report.figures:
-        table.add_column(f"{name}{' (%)' if name == 'EER' else ''}", justify="right")
-    table.add_row(*(report.cell(name) for name in report.figures))
-    console.print(table)
-    for warning in report.warnings:
-        console.print(f"- {warning}", style="yellow", markup=False, highlight=False)
-    console.print(f"saved: {folder}/scores.txt, metrics.json, metrics.md", soft_wrap=True, markup=False)

@@ -5,11 +5,22 @@ accepts `score >= t`; equal scores are one group, so the order of the trials nev
 Every figure has two doors: `eer(scores, labels)`, and `eer_of(det)`, which shares the sort of one `det_curve`.
 """
 
+from qmargin.metrics._intervals import Method as Method
+from qmargin.metrics._resampling import Draws as Draws
+from qmargin.metrics._resampling import Progress as Progress
 from qmargin.metrics._resampling import Statistic as Statistic
+from qmargin.metrics._resampling import resample_steps as resample_steps
+from qmargin.metrics._subjects import Strata as Strata
+from qmargin.metrics._subjects import strata_sizes as strata_sizes
 from qmargin.metrics.accuracy import PairAccuracy as PairAccuracy
 from qmargin.metrics.accuracy import file_order_folds as file_order_folds
 from qmargin.metrics.accuracy import grid_pair_accuracy as grid_pair_accuracy
 from qmargin.metrics.accuracy import pair_accuracy as pair_accuracy
+from qmargin.metrics.accuracy_bootstrap import pair_accuracy_bootstrap as pair_accuracy_bootstrap
+from qmargin.metrics.bands import DetBand as DetBand
+from qmargin.metrics.bands import det_band as det_band
+from qmargin.metrics.bands import far_grid as far_grid
+from qmargin.metrics.bands import figures_and_band as figures_and_band
 from qmargin.metrics.bootstrap import Interval as Interval
 from qmargin.metrics.bootstrap import PairedInterval as PairedInterval
 from qmargin.metrics.bootstrap import paired_subject_bootstrap as paired_subject_bootstrap
@@ -35,22 +46,30 @@ from qmargin.metrics.tar import tar_at_far as tar_at_far
 from qmargin.metrics.tar import tar_at_far_of as tar_at_far_of
 
 __all__ = [
+    "DetBand",
     "DetCurve",
+    "Draws",
     "Interval",
+    "Method",
     "PairAccuracy",
     "PairedInterval",
+    "Progress",
     "Statistic",
+    "Strata",
     "TarAtFar",
     "act_dcf",
     "act_dcf_of",
     "bayes_threshold",
     "cllr",
     "cllr_of",
+    "det_band",
     "det_curve",
     "eer",
     "eer_hull",
     "eer_hull_of",
     "eer_of",
+    "far_grid",
+    "figures_and_band",
     "file_order_folds",
     "grid_pair_accuracy",
     "min_cllr",
@@ -59,7 +78,10 @@ __all__ = [
     "min_dcf_of",
     "min_dcf_threshold_of",
     "pair_accuracy",
+    "pair_accuracy_bootstrap",
     "paired_subject_bootstrap",
+    "resample_steps",
+    "strata_sizes",
     "subject_bootstrap",
     "tar_at_far",
     "tar_at_far_of",

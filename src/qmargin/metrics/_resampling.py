@@ -1,173 +1,134 @@
-"""The inner loop of the bootstrap over subjects: draws, weights, and one curve for each run and resample.
+"""The loop of the bootstrap over subjects: figures of every resample, all systems and runs on the same draws."""
 
-Conventions:
-    A draw takes as many subjects as there are, with replacement; subject i comes w_i times. A genuine trial of subject
-    i weighs w_i, an impostor trial of subjects i and j weighs w_i w_j. All systems and runs see the same draws. A draw
-    that leaves no genuine or no impostor trial is drawn again.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from qmargin.metrics._grid import BATCH, GriddedTrials
-from qmargin.metrics._validate import Floats, Mask, Scores
-from qmargin.metrics.det import DetCurve, Indices, RankedTrials, det_curve
+from qmargin.metrics._exact import Curves, RankedSystems
+from qmargin.metrics._grid import GriddedSystems
+from qmargin.metrics._subjects import Strata, Subjects
+from qmargin.metrics._validate import Floats, Scores, check_labels, check_scores
+from qmargin.metrics.det import DetCurve, det_curve
 
 Statistic = Callable[[DetCurve], float]
-Counts = NDArray[np.int64]
-LONGEST_EXACT = 400_000  # trials; on longer lists resamples are read on the grid of `_grid.py`
+Read = Callable[[DetCurve], Floats]  # a curve to its figures (figures,)
+Progress = Callable[[int], object]  # told how many resamples more are done
+
+
+class Draws(TypedDict, total=False):
+    """The arguments of every function that resamples, to hand on."""
+
+    resamples: int
+    confidence: float
+    seed: int
+    strata: Strata | None
+    progress: Progress | None
+
+
+LONGEST_EXACT = 50_000  # trials; on longer lists resamples are read on the grid of `_grid.py`
+PAIR_RESAMPLES = 200  # at most; they serve a variance, not a tail
 
 
 @dataclass(frozen=True, eq=False)
-class TrialSubjects:
-    """Which weight each trial takes: one for each subject (genuine trials), then one for each pair (impostor trials).
+class Resamples:
+    """Figures of each system, averaged over its runs."""
 
-    Trials of the same two subjects, left and right, share a pair, so a draw fills `subjects + pairs` weights.
-    """
-
+    estimates: Floats  # (systems, figures) on the trials as they are
+    values: Floats  # (systems, figures, resamples) with subjects drawn
+    of_pairs: Floats  # (systems, figures, pair resamples) with pairs of subjects drawn
     subjects: int
-    left: Indices  # (pairs,) subject 0..subjects - 1
-    right: Indices
-    at: Indices  # (trials,) where the weight of the trial stands, 0..subjects + pairs - 1
-    trials_at: Counts  # (subjects + pairs,) number of trials that take this weight
 
-    @classmethod
-    def of(cls, subjects: ArrayLike, genuine: Mask) -> "TrialSubjects":
-        """Index the subjects (trials, 2) of each trial; a ValueError names the first trial that contradicts itself."""
-        count, sides = _number_subjects(subjects, genuine)
-        left, right = sides.T.astype(np.int64)
-        codes, pair = np.unique(left[~genuine] * count + right[~genuine], return_inverse=True)
-        at = left.copy()
-        at[~genuine] = count + pair
-        left, right = np.divmod(codes, count)
-        return cls(count, left, right, at, np.bincount(at, minlength=count + codes.size))
 
-    def weights(self, drawn: Counts) -> Counts:
-        """Weights (subjects + pairs,) of a draw (subjects,) that took subject i `drawn[i]` times."""
-        return np.concatenate([drawn, drawn[self.left] * drawn[self.right]])
+def resample_steps(resamples: int) -> int:
+    """What `progress` is told in all, over one bootstrap of so many resamples."""
+    return resamples + min(resamples, PAIR_RESAMPLES)
 
-    def resamples(self, count: int, seed: int) -> Iterator[Counts]:
-        """Yield `count` weights (subjects + pairs,), each leaving trials of both classes."""
-        generator = np.random.default_rng(seed)
-        for _ in range(count):
-            weights = self._draw(generator)
-            while not self._both_classes(weights):
-                weights = self._draw(generator)
-            yield weights
 
-    def _draw(self, generator: np.random.Generator) -> Counts:
-        return self.weights(_draw(generator, self.subjects))
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a bootstrap draws."""
 
-    def _both_classes(self, weights: Counts) -> bool:
-        present = (weights > 0) & (self.trials_at > 0)
-        return bool(present[: self.subjects].any() and present[self.subjects :].any())
+    resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    strata: Strata | None = None
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no interval can be made of."""
+        if not 0.0 < self.confidence < 1.0:
+            raise ValueError(f"confidence must be a share in (0, 1), got {self.confidence}; 95 % is 0.95")
+        needed = 2.0 / (1.0 - self.confidence)
+        if self.resamples < needed * (1.0 - 1e-9):
+            raise ValueError(
+                f"a confidence of {self.confidence} needs at least {needed:.0f} resamples, so that each tail holds "
+                f"one, got {self.resamples}; 1000 is usual"
+            )
+
+    @property
+    def pair_resamples(self) -> int:
+        """How often pairs are drawn."""
+        return min(self.resamples, PAIR_RESAMPLES)
+
+    def advance(self, done: int) -> None:
+        """Tell the caller."""
+        if self.progress is not None:
+            self.progress(done)
 
 
 def evaluate(
-    systems: Sequence[Sequence[Scores]],
-    genuine: Mask,
-    subjects: ArrayLike,
-    statistics: Sequence[Statistic],
-    resamples: int,
-    seed: int,
-) -> tuple[Floats, Floats]:
-    """Statistics of each system, averaged over its runs: estimates (systems, statistics), and on each resample.
+    systems: Mapping[str, ArrayLike], labels: ArrayLike, subjects: ArrayLike, read: Read, plan: Plan
+) -> Resamples:
+    """Figures of each system, averaged over its runs, on the trials as they are and on each resample.
 
     Args:
-        systems: for each system its runs, each of scores (trials,), checked.
-        genuine: (trials,) mask.
+        systems: scores by the name that errors call them, (trials,) or (runs, trials).
+        labels: (trials,) bool or integer, 1 = genuine.
         subjects: (trials, 2) integers, on each side of each trial.
-        statistics: functions of a curve.
-        resamples: number of draws.
-        seed: of the draws.
+        read: curve to figures (figures,).
+        plan: of the draws.
 
     Returns:
-        Estimates (systems, statistics) on the trials as they are, and values (systems, statistics, resamples).
+        Estimates and values; systems in the order given.
     """
-    if genuine.size > LONGEST_EXACT:
-        return _evaluate_gridded(systems, genuine, subjects, statistics, resamples, seed)
-    trials = TrialSubjects.of(subjects, genuine)
-    ranked = [[_rank(run, genuine, trials) for run in runs] for runs in systems]
-    once = np.ones(trials.trials_at.size, dtype=np.int64)
-    estimates = np.array([_averages([run.curve(once) for run in runs], statistics) for runs in ranked])
-    values = np.empty((len(systems), len(statistics), resamples))
-    for number, weights in enumerate(trials.resamples(resamples, seed)):
-        for system, runs in enumerate(ranked):
-            values[system, :, number] = _averages([run.curve(weights, resampled=True) for run in runs], statistics)
-    return estimates, values
+    genuine = check_labels(labels)
+    runs = [_check_runs(scores, genuine.size, name) for name, scores in systems.items()]
+    who = Subjects.of(subjects, genuine, plan.strata)
+    estimates = np.array([_averages([det_curve(run, genuine) for run in group], read) for group in runs])
+    kind = GriddedSystems if genuine.size > LONGEST_EXACT else RankedSystems
+    source = kind.of(runs, genuine, who)
+    return Resamples(
+        estimates=estimates,
+        values=_fill(estimates, source.by_subjects(plan.resamples, plan.seed), plan.resamples, read, plan),
+        of_pairs=_fill(estimates, source.by_pairs(plan.pair_resamples, plan.seed), plan.pair_resamples, read, plan),
+        subjects=who.count,
+    )
 
 
-def _evaluate_gridded(
-    systems: Sequence[Sequence[Scores]],
-    genuine: Mask,
-    subjects: ArrayLike,
-    statistics: Sequence[Statistic],
-    resamples: int,
-    seed: int,
-) -> tuple[Floats, Floats]:
-    """As `evaluate`: estimates from whole curves, resamples on the grid of `_grid.py`, the same draws."""
-    count, sides = _number_subjects(subjects, genuine)
-    estimates = np.array([_averages([det_curve(run, genuine) for run in runs], statistics) for runs in systems])
-    grids = [[GriddedTrials.of(run, genuine, sides) for run in runs] for runs in systems]
-    generator = np.random.default_rng(seed)
-    values = np.empty((len(systems), len(statistics), resamples))
-    done = 0
-    while done < resamples:
-        drawn = np.stack([_draw(generator, count) for _ in range(min(BATCH, resamples - done))])
-        curves = [[list(grid.curves(drawn)) for grid in runs] for runs in grids]
-        # a draw that leaves a class empty does so for every system and run; it is drawn again
-        kept = [number for number in range(len(drawn)) if curves[0][0][number] is not None]
-        for system, runs in enumerate(curves):
-            for place, number in enumerate(kept, done):
-                taken = [curve for run in runs if (curve := run[number]) is not None]
-                values[system, :, place] = _averages(taken, statistics)
-        done += len(kept)
-    return estimates, values
+def _fill(like: Floats, curves: Iterable[Curves], count: int, read: Read, plan: Plan) -> Floats:
+    """Figures of each resample (systems, figures, count)."""
+    values = np.empty((*like.shape, count))
+    for number, systems in enumerate(curves):
+        for system, runs in enumerate(systems):
+            values[system, :, number] = _averages(runs, read)
+        plan.advance(1)
+    return values
 
 
-def _rank(scores: Scores, genuine: Mask, trials: TrialSubjects) -> RankedTrials:
-    ranked = RankedTrials.of(scores, genuine)
-    return replace(ranked, genuine_at=trials.at[ranked.genuine_at], impostor_at=trials.at[ranked.impostor_at])
-
-
-def _averages(curves: Sequence[DetCurve], statistics: Sequence[Statistic]) -> Floats:
-    """Mean of each statistic over the curves of the runs, (statistics,)."""
-    values = np.array([[statistic(det) for statistic in statistics] for det in curves])
+def _averages(curves: Sequence[DetCurve], read: Read) -> Floats:
+    """Mean of each figure over the curves of the runs, (figures,)."""
+    values = np.array([read(det) for det in curves])
     means: Floats = np.sort(values, axis=0).mean(axis=0)  # sorted: the order of the runs never shows, not even in ulps
     return means
 
 
-def _draw(generator: np.random.Generator, subjects: int) -> Counts:
-    """How often each subject is drawn, (subjects,)."""
-    return np.bincount(generator.integers(subjects, size=subjects), minlength=subjects)
-
-
-def _number_subjects(subjects: ArrayLike, genuine: Mask) -> tuple[int, NDArray[np.int32]]:
-    """Number of subjects, and each trial's (trials, 2) as 0..subjects - 1, checked."""
-    names, index = np.unique(_check_subjects(subjects, genuine), return_inverse=True)
-    return names.size, index.reshape(-1, 2).astype(np.int32)
-
-
-def _check_subjects(subjects: ArrayLike, genuine: Mask) -> NDArray[np.integer]:
-    given = np.asarray(subjects)
-    if given.shape != (genuine.size, 2):
-        raise ValueError(
-            f"subjects must have shape ({genuine.size}, 2), the subject on each side of each trial, got {given.shape}"
-        )
-    if given.dtype.kind not in "iu":
-        raise ValueError(
-            f"subjects must be integers, got dtype {given.dtype}; "
-            "number names by `np.unique(names, return_inverse=True)[1].reshape(-1, 2)`"
-        )
-    wrong = (given[:, 0] == given[:, 1]) != genuine
-    if wrong.any():
-        first = int(wrong.argmax())
-        label, law = ("genuine", "one subject") if genuine[first] else ("impostor", "two different subjects")
-        raise ValueError(
-            f"a trial labelled {label} must have {law}, got {given[first, 0]} and {given[first, 1]} at trial {first} "
-            f"({np.count_nonzero(wrong)} such trials); are subjects, not samples, numbered, and in the order of labels?"
-        )
-    return given
+def _check_runs(scores: ArrayLike, trials: int, name: str) -> list[Scores]:
+    given = np.asarray(scores)
+    if given.ndim != 2:
+        return [check_scores(given, trials, name)]
+    if len(given) == 0:
+        raise ValueError(f"{name} must hold at least one run, got shape {given.shape}")
+    return [check_scores(run, trials, f"{name} of run {number}") for number, run in enumerate(given)]

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from qmargin.metrics._validate import Floats, Mask, Scores, check_labels, check_scores
 
 Folds = NDArray[np.int64]
+DISTANCES = np.arange(0, 4, 0.01)  # squared distances of the public scripts' grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ def pair_accuracy(scores: ArrayLike, labels: ArrayLike, folds: ArrayLike | None 
     """
     genuine = check_labels(labels)
     given = check_scores(scores, genuine.size)
-    numbers = _check_folds(folds, genuine.size)
+    numbers = check_folds(folds, genuine.size)
 
     def choose(others: Mask) -> float:
         return _best_threshold(given[others], genuine[others])
@@ -107,17 +108,14 @@ def grid_pair_accuracy(cosines: ArrayLike, labels: ArrayLike, folds: ArrayLike |
         (0.75, [0.41, 0.21])
     """
     genuine = check_labels(labels)
-    given = check_scores(cosines, genuine.size)
-    if np.abs(given).max() > 1.0 + 1e-4:
-        raise ValueError(f"the grid of distances is for cosines in [-1, 1], got a score of {np.abs(given).max():g}")
-    numbers = _check_folds(folds, genuine.size)
+    given = check_cosines(check_scores(cosines, genuine.size))
+    numbers = check_folds(folds, genuine.size)
     distances = 2.0 - 2.0 * given.astype(np.float64)
-    grid = np.arange(0, 4, 0.01)
 
     def choose(others: Mask) -> float:
         same, different = np.sort(distances[others & genuine]), np.sort(distances[others & ~genuine])
-        hits = np.searchsorted(same, grid) + different.size - np.searchsorted(different, grid)
-        return float(grid[hits.argmax()])
+        hits = np.searchsorted(same, DISTANCES) + different.size - np.searchsorted(different, DISTANCES)
+        return float(DISTANCES[hits.argmax()])
 
     def right(fold: Mask, threshold: float) -> float:
         return float(np.mean((distances[fold] < threshold) == genuine[fold]))
@@ -125,7 +123,15 @@ def grid_pair_accuracy(cosines: ArrayLike, labels: ArrayLike, folds: ArrayLike |
     return _cross_validate(numbers, choose, right)
 
 
-def _check_folds(folds: ArrayLike | None, trials: int) -> Folds:
+def check_cosines(scores: Scores) -> Scores:
+    """The scores (pairs,), or a ValueError where they cannot be cosines."""
+    if np.abs(scores).max() > 1.0 + 1e-4:
+        raise ValueError(f"the grid of distances is for cosines in [-1, 1], got a score of {np.abs(scores).max():g}")
+    return scores
+
+
+def check_folds(folds: ArrayLike | None, trials: int) -> Folds:
+    """Folds (trials,) numbered from 0, ten in file order where None; a ValueError for fewer than two."""
     given = file_order_folds(trials) if folds is None else np.asarray(folds)
     if given.shape != (trials,) or given.dtype.kind not in "iu":
         raise ValueError(f"folds must be integers of shape ({trials},), got {given.dtype} {given.shape}")

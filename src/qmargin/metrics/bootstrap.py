@@ -6,27 +6,30 @@ Conventions:
     genuine trials, so these weigh w_i; and each of the w_i copies of i meets each of the w_j copies of j, so an
     impostor trial weighs w_i w_j (the vertex bootstrap). Copies of one subject do not meet each other: no such trial
     was scored.
-    Intervals are percentile intervals (linear quantiles of the resamples), or by "wilson" those of `_intervals.py`: for
-    single figures in [0, 1] they hold better. Lists of more than 400,000 trials are resampled on a grid of thresholds
-    (`_grid.py`): the same draws, rates exact at each of them. With several runs (seeds) of one system the
-    statistic is averaged over the runs, on the same draws; the interval is about subjects, not about seeds.
+    Intervals are Wilson's for single figures and Student's for differences, with the variance of the resamples
+    (`_intervals.py`), or by "percentile" linear quantiles of the resamples. Lists of more than 50,000 trials are
+    resampled on a grid of thresholds (`_grid.py`): the same draws, rates exact at each of them. With several runs
+    (seeds) of one system the statistic is averaged over the runs, on the same draws; the interval is about subjects,
+    not about seeds.
     Figures never refuse a resample for having too few impostors; on the trials as given they do.
 
-How far to trust them: paired differences most. The interval of a single figure is too narrow where the figure is close
-to 0 or 1, with few subjects, and for a cost such as minDCF: a least value over thresholds reads too low where few false
-accepts decide it, and `Interval.bias` shows that. `benchmarks/bootstrap_coverage.py` counts how often they hold.
+How far to trust them: `benchmarks/interval_coverage.py` counts how often they hold, and docs/performance.md has its
+table. Least with few subjects, few errors, or fewer than 30 false accepts; a least cost over thresholds reads too well
+there, and `Interval.bias` shows that. Draws say nothing of subjects unlike all of the list's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import overload
+from typing import get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qmargin.metrics._intervals import Method, check_method, percentiles, wilson
-from qmargin.metrics._resampling import Statistic, evaluate
-from qmargin.metrics._validate import Floats, Scores, check_labels, check_scores
+from qmargin.metrics._intervals import DifferenceMethod, Method, check_method, difference_interval, interval
+from qmargin.metrics._resampling import Plan, Progress, Resamples, Statistic, evaluate
+from qmargin.metrics._subjects import Strata
+from qmargin.metrics._validate import Floats
+from qmargin.metrics.det import DetCurve
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Interval:
     confidence: float  # share of the resamples inside, e.g. 0.95
     resamples: int
     bias: float  # mean of the resamples minus `estimate`; not small against the interval: do not trust the interval
+    method: Method
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def subject_bootstrap(
     confidence: float = ...,
     seed: int = ...,
     method: Method = ...,
+    strata: Strata | None = ...,
+    progress: Progress | None = ...,
 ) -> Interval: ...
 @overload
 def subject_bootstrap(
@@ -76,6 +82,8 @@ def subject_bootstrap(
     confidence: float = ...,
     seed: int = ...,
     method: Method = ...,
+    strata: Strata | None = ...,
+    progress: Progress | None = ...,
 ) -> dict[str, Interval]: ...
 def subject_bootstrap(
     scores: ArrayLike,
@@ -86,7 +94,9 @@ def subject_bootstrap(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
-    method: Method = "percentile",
+    method: Method = "wilson",
+    strata: Strata | None = None,
+    progress: Progress | None = None,
 ) -> Interval | dict[str, Interval]:
     """Interval of one or several figures over resampled subjects.
 
@@ -100,8 +110,11 @@ def subject_bootstrap(
         statistic: function of a `DetCurve`, or several by name; they share the sort and the draws.
         resamples: number of draws, at least 2 / (1 - confidence), so that each tail holds one.
         confidence: in (0, 1).
-        method: "percentile", for any figure; "wilson", for error rates and costs in [0, 1]: holds better near 0 and 1.
         seed: of the draws; the same seed gives the same interval, whatever the order of the trials.
+        method: "wilson", for error rates and costs in [0, 1]; "percentile", for any figure, too narrow near 0 and 1.
+        strata: subject -> stratum (gender, age group, source), of every subject: as many of each stratum are drawn as
+            it has, from it. For a population whose strata are as large as the list's; each needs two subjects or more.
+        progress: called with the number of resamples just done; `1.2 * resamples` or so in all.
 
     Returns:
         An `Interval`, or a dict of them by the names of `statistic`.
@@ -117,7 +130,7 @@ def subject_bootstrap(
         >>> scores = np.random.default_rng(0).normal(size=36) + labels
         >>> interval = subject_bootstrap(scores, labels, subjects, eer_of)
         >>> f"{interval.estimate:.3f} in [{interval.low:.3f}, {interval.high:.3f}]"
-        '0.268 in [0.000, 0.530]'
+        '0.268 in [0.134, 0.464]'
 
     Reference: Snijders and Borgatti, "Non-parametric standard errors and tests for network statistics", 1999; for
     verification Fogliato, Patil and Perona, "Confidence intervals for error rates in 1:1 matching tasks", 2024.
@@ -126,25 +139,30 @@ def subject_bootstrap(
     """
     named = _by_name(statistic)
     check_method(method)
-    estimates, values = _evaluate([scores], ["scores"], labels, subjects, named, resamples, confidence, seed)
-    if method == "wilson":
-        people = np.unique(np.asarray(subjects)).size
-        pairs = zip(estimates[0].tolist(), values[0], strict=True)
-        low, high = np.array([wilson(figure, row, people, confidence) for figure, row in pairs]).T
-    else:
-        low, high = percentiles(values[0], confidence)
-    intervals = {
+    plan = Plan(resamples=resamples, confidence=confidence, seed=seed, strata=strata, progress=progress)
+    found = evaluate({"scores": scores}, labels, subjects, reading(named), plan)
+    intervals = intervals_of(found, list(named), method, plan)
+    return intervals if isinstance(statistic, Mapping) else intervals[_ONLY]
+
+
+def intervals_of(found: Resamples, names: list[str], method: Method, plan: Plan) -> dict[str, Interval]:
+    """Intervals of the first system, by the names of the first columns of its resamples."""
+    check_finite(found, names)
+    columns = slice(len(names))
+    estimates, values = found.estimates[0, columns], found.values[0, columns]
+    low, high = interval(method, estimates, values, found.of_pairs[0, columns], found.subjects, plan.confidence)
+    return {
         name: Interval(
-            estimate=float(estimates[0, k]),
+            estimate=float(estimates[k]),
             low=float(low[k]),
             high=float(high[k]),
-            confidence=confidence,
-            resamples=resamples,
-            bias=float(values[0, k].mean() - estimates[0, k]),
+            confidence=plan.confidence,
+            resamples=plan.resamples,
+            bias=float(values[k].mean() - estimates[k]),
+            method=method,
         )
-        for k, name in enumerate(named)
+        for k, name in enumerate(names)
     }
-    return intervals if isinstance(statistic, Mapping) else intervals[_ONLY]
 
 
 @overload
@@ -159,6 +177,9 @@ def paired_subject_bootstrap(
     resamples: int = ...,
     confidence: float = ...,
     seed: int = ...,
+    method: DifferenceMethod = ...,
+    strata: Strata | None = ...,
+    progress: Progress | None = ...,
 ) -> PairedInterval: ...
 @overload
 def paired_subject_bootstrap(
@@ -172,6 +193,9 @@ def paired_subject_bootstrap(
     resamples: int = ...,
     confidence: float = ...,
     seed: int = ...,
+    method: DifferenceMethod = ...,
+    strata: Strata | None = ...,
+    progress: Progress | None = ...,
 ) -> dict[str, PairedInterval]: ...
 def paired_subject_bootstrap(
     scores: ArrayLike,
@@ -184,6 +208,9 @@ def paired_subject_bootstrap(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    method: DifferenceMethod = "t",
+    strata: Strata | None = None,
+    progress: Progress | None = None,
 ) -> PairedInterval | dict[str, PairedInterval]:
     """Interval of the difference of two systems on the same trials and the same resampled subjects.
 
@@ -200,6 +227,9 @@ def paired_subject_bootstrap(
         resamples: number of draws, at least 2 / (1 - confidence).
         confidence: in (0, 1).
         seed: of the draws.
+        method: "t", with the variance of `_intervals.py`; "percentile", quantiles of the resampled differences.
+        strata: as in `subject_bootstrap`; both systems see the same draws.
+        progress: as in `subject_bootstrap`.
 
     Returns:
         A `PairedInterval`, or a dict of them by name; `won` is 0.5 and the difference exactly 0 for equal systems.
@@ -220,20 +250,23 @@ def paired_subject_bootstrap(
 
     See also `subject_bootstrap`.
     """
+    check_method(method, get_args(DifferenceMethod))
     named = _by_name(statistic)
     better = dict(higher_is_better) if isinstance(higher_is_better, Mapping) else {_ONLY: higher_is_better}
     if set(better) != set(named):
         raise ValueError(
             f"higher_is_better must say True or False for each statistic ({', '.join(named)}), got {higher_is_better}"
         )
-    estimates, values = _evaluate(
-        [scores, baseline_scores], ["scores", "baseline_scores"], labels, subjects, named, resamples, confidence, seed
-    )
-    differences = values[0] - values[1]
-    low, high = percentiles(differences, confidence)
+    plan = Plan(resamples=resamples, confidence=confidence, seed=seed, strata=strata, progress=progress)
+    systems = {"scores": scores, "baseline_scores": baseline_scores}
+    found = evaluate(systems, labels, subjects, reading(named), plan)
+    check_finite(found, list(named))
+    difference = found.estimates[0] - found.estimates[1]
+    differences = found.values[0] - found.values[1]
+    low, high = difference_interval(method, found.estimates, found.values, found.of_pairs, found.subjects, confidence)
     intervals = {
         name: PairedInterval(
-            difference=float(estimates[0, k] - estimates[1, k]),
+            difference=float(difference[k]),
             low=float(low[k]),
             high=float(high[k]),
             won=float(np.mean(0.5 + 0.5 * np.sign(differences[k] if better[name] else -differences[k]))),
@@ -248,45 +281,21 @@ def paired_subject_bootstrap(
 _ONLY = "statistic"  # the name of a statistic given without one
 
 
+def reading(statistics: Mapping[str, Statistic]) -> Callable[[DetCurve], Floats]:
+    """All statistics of a curve, (statistics,)."""
+    functions = list(statistics.values())
+    return lambda det: np.array([function(det) for function in functions])
+
+
+def check_finite(found: Resamples, names: list[str]) -> None:
+    """A ValueError for a statistic that is not finite on every resample."""
+    for k, name in enumerate(names):
+        if not all(np.isfinite(part[:, k]).all() for part in (found.estimates, found.values, found.of_pairs)):
+            raise ValueError(f"{name} must be finite on every resample, got nan or inf; it cannot be bootstrapped")
+
+
 def _by_name(statistic: Statistic | Mapping[str, Statistic]) -> dict[str, Statistic]:
     named = dict(statistic) if isinstance(statistic, Mapping) else {_ONLY: statistic}
     if not named or not all(callable(function) for function in named.values()):
         raise ValueError(f"statistic must be a function of a DetCurve, or a mapping of names to some, got {statistic}")
     return named
-
-
-def _evaluate(
-    systems: list[ArrayLike],
-    names: list[str],
-    labels: ArrayLike,
-    subjects: ArrayLike,
-    statistics: dict[str, Statistic],
-    resamples: int,
-    confidence: float,
-    seed: int,
-) -> tuple[Floats, Floats]:
-    """Check everything, then estimates (systems, statistics) and values (systems, statistics, resamples)."""
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must be a share in (0, 1), got {confidence}; 95 % is 0.95")
-    needed = 2.0 / (1.0 - confidence)
-    if resamples < needed * (1.0 - 1e-9):
-        raise ValueError(
-            f"a confidence of {confidence} needs at least {needed:.0f} resamples, so that each tail holds one, "
-            f"got {resamples}; 1000 is usual"
-        )
-    genuine = check_labels(labels)
-    runs = [_check_runs(scores, genuine.size, name) for scores, name in zip(systems, names, strict=True)]
-    estimates, values = evaluate(runs, genuine, subjects, list(statistics.values()), resamples, seed)
-    for k, name in enumerate(statistics):
-        if not (np.isfinite(estimates[:, k]).all() and np.isfinite(values[:, k]).all()):
-            raise ValueError(f"{name} must be finite on every resample, got nan or inf; it cannot be bootstrapped")
-    return estimates, values
-
-
-def _check_runs(scores: ArrayLike, trials: int, name: str) -> list[Scores]:
-    given = np.asarray(scores)
-    if given.ndim != 2:
-        return [check_scores(given, trials, name)]
-    if len(given) == 0:
-        raise ValueError(f"{name} must hold at least one run, got shape {given.shape}")
-    return [check_scores(run, trials, f"{name} of run {number}") for number, run in enumerate(given)]

@@ -7,9 +7,11 @@ from qmargin.protocols.compare import compare as compare
 from qmargin.protocols.comparison import Comparison as Comparison
 from qmargin.protocols.identification import IdentificationReport as IdentificationReport
 from qmargin.protocols.identification import TemplateList as TemplateList
+from qmargin.protocols.identification import has_identification as has_identification
 from qmargin.protocols.identification import identify_templates as identify_templates
 from qmargin.protocols.identification import read_identification as read_identification
 from qmargin.protocols.identification import read_template_list as read_template_list
+from qmargin.protocols.identification import template_subjects as template_subjects
 from qmargin.protocols.ijb_lists import IjbLists as IjbLists
 from qmargin.protocols.ijb_lists import read_ijb as read_ijb
 from qmargin.protocols.image_pairs import ImagePairs as ImagePairs
@@ -40,6 +42,7 @@ __all__ = [
     "all_pairs",
     "compare",
     "embed_pairs",
+    "has_identification",
     "identify_templates",
     "pooled",
     "read_bin",
@@ -48,6 +51,7 @@ __all__ = [
     "read_lfw_pairs",
     "read_pairs_csv",
     "read_template_list",
+    "template_subjects",
     "verify",
     "verify_pairs",
     "verify_templates",

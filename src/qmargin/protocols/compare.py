@@ -7,11 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmargin.metrics import (
+    Draws,
+    Method,
     PairedInterval,
+    Progress,
     Statistic,
+    Strata,
+    TarAtFar,
     det_curve,
+    figures_and_band,
     paired_subject_bootstrap,
-    subject_bootstrap,
     tar_at_far,
 )
 from qmargin.protocols.comparison import (
@@ -24,8 +29,9 @@ from qmargin.protocols.comparison import (
     System,
     TrainingCurve,
 )
+from qmargin.protocols.few import FEW_FALSE_ACCEPTS, eer_false_accepts
 from qmargin.protocols.pairs import Trials
-from qmargin.protocols.verification import FARS, FEW_FALSE_ACCEPTS, by_name, figures_for, tar_name
+from qmargin.protocols.verification import FARS, by_name, figures_for, tar_name
 
 HISTOGRAM_BINS = 60
 
@@ -55,6 +61,9 @@ def compare(
     provenance: dict[str, str],
     notes: Sequence[str] = (),
     resamples: int = 1000,
+    method: Method = "wilson",
+    strata: Strata | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Compare systems on the same trials.
 
@@ -66,6 +75,9 @@ def compare(
         provenance: what was run, where and when.
         notes: caveats beside those that follow from the counts.
         resamples: bootstrap draws over subjects, the same for every figure and system.
+        method: of the intervals of single figures, "wilson" or "percentile".
+        strata: subject -> stratum, as in `subject_bootstrap`.
+        progress: called with the number of resamples just done.
 
     Returns:
         The comparison, systems in the order of their first run, the baseline included.
@@ -82,7 +94,8 @@ def compare(
     for name, group in grouped.items():
         _check_seeds(name, group)
     edges = np.linspace(*_score_range(runs), HISTOGRAM_BINS + 1, dtype=np.float64)
-    systems = tuple(_system(name, grouped, baseline, chosen, edges, resamples) for name in names)
+    draws: Draws = {"resamples": resamples, "strata": strata, "progress": progress}
+    systems = tuple(_system(name, grouped, baseline, chosen, edges, method, draws) for name in names)
     return Comparison(
         title=title,
         baseline=baseline,
@@ -135,12 +148,13 @@ def _system(
     baseline: str,
     chosen: Mapping[Figure, Statistic],
     edges: Floats,
-    resamples: int,
+    method: Method,
+    draws: Draws,
 ) -> System:
     runs, trials = grouped[name], grouped[name][0].trials
     scores = _scores(runs)
     statistics = by_name(chosen)
-    intervals = subject_bootstrap(scores, trials.labels, trials.subjects, statistics, resamples=resamples)
+    intervals, band = figures_and_band(scores, trials.labels, trials.subjects, statistics, method=method, **draws)
     differences: dict[str, PairedInterval] = {}
     if name != baseline:
         differences = paired_subject_bootstrap(
@@ -150,8 +164,9 @@ def _system(
             trials.subjects,
             statistics,
             higher_is_better={figure.name: figure.higher_is_better for figure in chosen},
-            resamples=resamples,
+            **draws,
         )
+    points = _points(scores, trials, statistics)
     per_seed = [det_curve(row, trials.labels) for row in scores]
     return System(
         name=name,
@@ -171,8 +186,10 @@ def _system(
             key: Difference(mean=pair.difference, low=pair.low, high=pair.high, won=pair.won)
             for key, pair in differences.items()
         },
-        false_accepts=_false_accepts(scores, trials, statistics),
-        det=det_curve(scores.ravel(), np.tile(trials.labels, len(scores))),
+        false_accepts={name: float(np.mean([one.false_accepts for one in found])) for name, found in points.items()}
+        | {"EER": float(np.mean([eer_false_accepts(det) for det in per_seed]))},
+        points=points,
+        band=band,
         histogram=_histogram(scores, trials, edges),
         support=tuple(
             TrainingCurve(seed=run.seed, steps=np.asarray(run.support_steps), values=np.asarray(run.support))
@@ -190,12 +207,10 @@ def _spread(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _false_accepts(scores: Scores, trials: Trials, statistics: Mapping[str, Statistic]) -> dict[str, float]:
+def _points(scores: Scores, trials: Trials, statistics: Mapping[str, Statistic]) -> dict[str, tuple[TarAtFar, ...]]:
+    """Where the TAR of each seed stands."""
     asked = {tar_name(far): far for far in FARS if tar_name(far) in statistics}
-    return {
-        name: float(np.mean([tar_at_far(row, trials.labels, far).false_accepts for row in scores]))
-        for name, far in asked.items()
-    }
+    return {name: tuple(tar_at_far(row, trials.labels, far) for row in scores) for name, far in asked.items()}
 
 
 def _histogram(scores: Scores, trials: Trials, edges: Floats) -> Histogram:
@@ -222,8 +237,9 @@ def _shared(runs: Sequence[ScoredRun]) -> dict[str, str]:
 
 def _count_notes(systems: Sequence[System], resamples: int) -> list[str]:
     notes = [
-        f"Intervals hold 95 % of {resamples} resamples of the test subjects, with the seeds averaged: they say how the "
-        "figures would move with other people, not with other seeds. Spreads are standard deviations over the seeds."
+        f"Intervals are 95 % ones over the test subjects, from {resamples} resamples of them with the seeds averaged: "
+        "they say how the figures would move with other people, not with other seeds. Spreads are standard deviations "
+        "over the seeds."
     ]
     few = sorted({name for system in systems for name, n in system.false_accepts.items() if n < FEW_FALSE_ACCEPTS})
     if few:

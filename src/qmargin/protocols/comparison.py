@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qmargin.metrics.det import DetCurve
+from qmargin.metrics.bands import DetBand
+from qmargin.metrics.tar import TarAtFar
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +72,8 @@ class System:
     estimates: dict[str, Estimate]  # by figure name
     differences: dict[str, Difference]
     false_accepts: dict[str, float]  # figure name -> mean number of false accepts it rests on, where that applies
-    det: DetCurve  # all seeds' trials pooled
+    points: dict[str, tuple[TarAtFar, ...]]  # figure name -> where each seed's TAR stands, where that applies
+    band: DetBand  # of the DET curve over test subjects, FRR averaged over the seeds at equal FAR
     histogram: Histogram
     support: tuple[TrainingCurve, ...]  # mean support size (classes) over training, one a seed
     final_support: Estimate  # mean support size at the end of training; the interval is the range over seeds

@@ -9,14 +9,17 @@ figure is the mean of both.
 """
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmargin.metrics import tar_at_far
+from qmargin.metrics import TarAtFar, tar_at_far
+from qmargin.protocols.few import few_false_accepts
 from qmargin.protocols.ijb_lists import IjbLists
+from qmargin.protocols.units import UNKNOWN
 
 TEMPLATE, SUBJECT = "TEMPLATE_ID", "SUBJECT_ID"
 RANKS = (1, 5, 10)
@@ -51,6 +54,10 @@ class GalleryReport:
     rank: dict[int, float]  # k -> share of mated probes of rank <= k
     tpir: dict[float, float]  # FPIR -> TPIR, as far as the probes that are not mated go
     thresholds: dict[float, float]
+    false_accepts: dict[float, int] = field(
+        default_factory=dict
+    )  # FPIR -> probes that are not mated with a score at the threshold or above
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +116,31 @@ def read_identification(folder: Path) -> tuple[list[TemplateList], TemplateList]
     raise ValueError(f"{folder} has no gallery: {wanted} must be there, with the second gallery and the mixed probes")
 
 
+def template_subjects(lists: IjbLists, known: Sequence[TemplateList]) -> NDArray[np.int64]:
+    """Subject id of each template of a set (templates,), `UNKNOWN` where no gallery or probe list names it.
+
+    Raises:
+        ValueError: a template without images, or of two subjects in two lists.
+    """
+    subjects = np.full(len(lists.template_ids), UNKNOWN, dtype=np.int64)
+    for one in known:
+        rows = _rows(lists, one)
+        wrong = (subjects[rows] != UNKNOWN) & (subjects[rows] != one.subjects)
+        if wrong.any():
+            place = int(wrong.argmax())
+            raise ValueError(
+                f"template {one.templates[place]} is of subject {one.subjects[place]} in {one.name} and of "
+                f"{subjects[rows[place]]} in another list"
+            )
+        subjects[rows] = one.subjects
+    return subjects
+
+
+def has_identification(folder: Path) -> bool:
+    """Whether a folder `meta` holds the lists of 1:N."""
+    return any((folder / names[0]).is_file() for names in GALLERIES.values())
+
+
 def identify_templates(
     lists: IjbLists, vectors: Vectors, galleries: list[TemplateList], probes: TemplateList
 ) -> IdentificationReport:
@@ -157,32 +189,30 @@ def _search(lists: IjbLists, vectors: Vectors, gallery: TemplateList, probes: Te
         top[block] = scores.max(axis=1)
         true[block] = np.take_along_axis(scores, own[block, np.newaxis], axis=1)[:, 0]
         rank[block] = (scores >= true[block, np.newaxis]).sum(axis=1)  # its own is one of them
-    tpir, thresholds = _open_set(top[~mated], true[mated], rank[mated])
+    points = _open_set(top[~mated], true[mated], rank[mated])
+    accepts = {fpir: point.false_accepts for fpir, point in points.items()}
     return GalleryReport(
         gallery=gallery.name,
         subjects=len(subjects),
         mated=int(mated.sum()),
         non_mated=int((~mated).sum()),
         rank={k: float(np.mean(rank[mated] <= k)) for k in RANKS},
-        tpir=tpir,
-        thresholds=thresholds,
+        tpir={fpir: point.tar for fpir, point in points.items()},
+        thresholds={fpir: point.threshold for fpir, point in points.items()},
+        false_accepts=accepts,
+        warnings=few_false_accepts({f"TPIR@FPIR={fpir:.0e} of {gallery.name}": n for fpir, n in accepts.items()}),
     )
 
 
-def _open_set(
-    non_mated: Vectors, mated: Vectors, rank: NDArray[np.int64]
-) -> tuple[dict[float, float], dict[float, float]]:
-    """TPIR and threshold by FPIR: TAR where a mated probe of another rank than 1 is never accepted."""
+def _open_set(non_mated: Vectors, mated: Vectors, rank: NDArray[np.int64]) -> dict[float, TarAtFar]:
+    """TPIR by FPIR: TAR where a mated probe of another rank than 1 is never accepted."""
     shown = [fpir for fpir in FPIRS if fpir * len(non_mated) >= 1.0]
     if not shown:
-        return {}, {}
+        return {}
     never = min(float(non_mated.min()), float(mated.min())) - 1.0
     scores = np.concatenate([np.where(rank == 1, mated, never), non_mated])
     labels = np.arange(len(scores)) < len(mated)
-    points = {fpir: tar_at_far(scores, labels, fpir) for fpir in shown}
-    return {fpir: point.tar for fpir, point in points.items()}, {
-        fpir: point.threshold for fpir, point in points.items()
-    }
+    return {fpir: tar_at_far(scores, labels, fpir) for fpir in shown}
 
 
 def _rows(lists: IjbLists, asked: TemplateList) -> NDArray[np.int64]:

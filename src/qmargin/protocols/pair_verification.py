@@ -1,16 +1,31 @@
 """Verification of a list of image pairs: ten-fold accuracy as LFW and the sets after it report it, EER, and TAR."""
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmargin._files import write_text
-from qmargin.metrics import PairAccuracy, TarAtFar, det_curve, eer_of, grid_pair_accuracy, pair_accuracy, tar_at_far_of
+from qmargin.metrics import (
+    DetBand,
+    Draws,
+    Interval,
+    Method,
+    PairAccuracy,
+    Progress,
+    Statistic,
+    TarAtFar,
+    det_curve,
+    eer_of,
+    figures_and_band,
+    grid_pair_accuracy,
+    pair_accuracy,
+    pair_accuracy_bootstrap,
+    tar_at_far_of,
+)
+from qmargin.protocols.few import eer_false_accepts, few_false_accepts
 from qmargin.protocols.image_pairs import ImagePairs
-from qmargin.protocols.verification import FARS
+from qmargin.protocols.units import units_of
+from qmargin.protocols.verification import FARS, tar_name, tar_statistic
 from qmargin.scoring.features import Embedder, Features
 
 
@@ -29,31 +44,57 @@ class PairReport:
     grid_accuracy: PairAccuracy  # threshold on the grid of the public scripts
     eer: float
     points: tuple[TarAtFar, ...]  # TAR by falling FAR, as far as the impostors go
+    intervals: dict[str, Interval] = field(default_factory=dict)  # "accuracy", "accuracy (grid)", "EER", TAR; or empty
+    resampled: str = ""  # which units, and how many; "" where nothing was resampled
+    warnings: tuple[str, ...] = ()
+    band: DetBand | None = None  # of the DET curve
 
-    def save(self, path: Path) -> None:
-        """Write it as JSON, atomically."""
-        write_text(path, json.dumps(asdict(self), indent=2, default=_plain) + "\n")
 
-
-def verify_pairs(pairs: ImagePairs, features: Features, *, flip: bool) -> PairReport:
-    """Cosines of the pairs, and their figures.
+def verify_pairs(
+    pairs: ImagePairs,
+    features: Features,
+    *,
+    flip: bool,
+    resamples: int = 1000,
+    seed: int = 0,
+    method: Method = "wilson",
+    progress: Progress | None = None,
+) -> PairReport:
+    """Cosines of the pairs, and their figures, with intervals over the subjects that the pairs show.
 
     Args:
         pairs: the list.
         features: of `pairs.images`, in their order; with mirrors where `flip`.
         flip: add the raw features of image and mirror, as the public scripts do; else the image's alone.
+        resamples: bootstrap draws; 0 leaves the intervals out. A list of pairs does not name its people: images are
+            joined into subjects by genuine pairs (`qmargin.protocols.units`).
+        seed: of the draws.
+        method: of the intervals, "wilson" or "percentile".
+        progress: called with the number of resamples just done.
 
     Returns:
-        The report; write it with `save`.
+        The report; `qmargin.report.pair_table` lays it out.
 
     Raises:
-        ValueError: another number of features than images, no mirrors to flip, a feature that is zero or not finite.
+        ValueError: another number of features than images, no mirrors to flip, a feature that is zero or not finite,
+            labels that contradict each other where subjects are resampled.
 
-    Sibling: `qmargin.protocols.verify`, all pairs of a split with intervals over subjects; a list of pairs does not
-    say who its people are, so there is none here.
+    Sibling: `qmargin.protocols.verify`, all pairs of a split, whose people are known.
     """
     scores = _cosines(pairs, features, flip=flip)
     det = det_curve(scores, pairs.same)
+    points = tuple(tar_at_far_of(det, far) for far in FARS if far * det.impostor >= 1.0)
+    intervals: dict[str, Interval] = {}
+    text, band = "", None
+    if resamples:
+        units = units_of(pairs.sides[:, 0], pairs.sides[:, 1], pairs.same, len(pairs.images), "images")
+        draws: Draws = {"resamples": resamples, "seed": seed, "progress": progress}
+        figures: dict[str, Statistic] = {"EER": eer_of}
+        figures |= {tar_name(point.far_target): tar_statistic(point.far_target) for point in points}
+        text = units.text
+        intervals, band = figures_and_band(scores, pairs.same, units.sides, figures, method=method, **draws)
+        intervals |= pair_accuracy_bootstrap(scores, pairs.same, units.sides, pairs.folds, method=method, **draws)
+    accepts = {"EER": eer_false_accepts(det)} | {tar_name(p.far_target): p.false_accepts for p in points}
     return PairReport(
         set_name=pairs.name,
         sha256=pairs.sha256,
@@ -65,7 +106,11 @@ def verify_pairs(pairs: ImagePairs, features: Features, *, flip: bool) -> PairRe
         accuracy=pair_accuracy(scores, pairs.same, pairs.folds),
         grid_accuracy=grid_pair_accuracy(scores, pairs.same, pairs.folds),
         eer=eer_of(det),
-        points=tuple(tar_at_far_of(det, far) for far in FARS if far * det.impostor >= 1.0),
+        points=points,
+        intervals=intervals,
+        resampled=text,
+        warnings=few_false_accepts(accepts),
+        band=band,
     )
 
 
@@ -93,9 +138,3 @@ def _cosines(pairs: ImagePairs, features: Features, *, flip: bool) -> NDArray[np
     unit = vectors / norms
     cosines: NDArray[np.float64] = np.einsum("pd,pd->p", unit[pairs.sides[:, 0]], unit[pairs.sides[:, 1]])
     return cosines
-
-
-def _plain(value: object) -> object:
-    """Arrays as JSON lists; an infinite threshold stays `Infinity`, as Python's json writes it."""
-    assert isinstance(value, np.ndarray), type(value)
-    return value.tolist()

@@ -5,30 +5,32 @@ has a 95 % interval over speakers: Wilson's for error rates and least costs, per
 exceed 1.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmargin._files import write_text
 from qmargin.metrics import (
-    DetCurve,
+    DetBand,
+    Draws,
     Interval,
+    Method,
+    Progress,
     Statistic,
+    Strata,
     act_dcf_of,
     cllr_of,
     det_curve,
     eer_of,
+    figures_and_band,
     min_cllr_of,
     min_dcf_of,
-    min_dcf_threshold_of,
+    strata_sizes,
     subject_bootstrap,
 )
+from qmargin.protocols.few import eer_false_accepts, few_false_accepts, min_dcf_false_accepts, min_dcf_point
 from qmargin.protocols.trial_lists import TrialList
-from qmargin.protocols.verification import FEW_FALSE_ACCEPTS
 
 PRIORS = (0.01, 0.05)
 RATES: dict[str, Statistic] = {
@@ -48,40 +50,20 @@ class SpeakerReport:
     """Figures of one scored list, and all that is needed to make them again."""
 
     trials: str  # the list: counts, identity, checksum
-    identity: str  # which published list
+    identity: str  # which published list, in words
+    published: str | None  # its name, where it is one
     genuine: int
     impostor: int
     scoring: dict[str, str]  # how the scores were made
     figures: dict[str, float]
     intervals: dict[str, Interval]  # empty where the speakers are not known
     speakers: int | None
-    false_accepts: dict[str, int]  # of the minDCF figures, at their thresholds
+    false_accepts: dict[str, int]  # of EER and the minDCF figures, at their thresholds
+    thresholds: dict[str, float]  # of the minDCF figures
+    fars: dict[str, float]  # P_fa at these thresholds
     warnings: tuple[str, ...]
-
-    def save(self, folder: Path) -> None:
-        """Write `metrics.json` and `metrics.md` into a folder, atomically."""
-        write_text(folder / "metrics.json", json.dumps(asdict(self), indent=2) + "\n")
-        write_text(folder / "metrics.md", self.markdown())
-
-    def markdown(self) -> str:
-        """The table of the papers, with the list, the scoring and the warnings under it."""
-        names = list(self.figures)
-        head = "| list | " + " | ".join(f"{name}{' (%)' if name == 'EER' else ''}" for name in names) + " |"
-        values = [f"| {self.identity} | " + " | ".join(self.cell(name) for name in names) + " |"]
-        notes = [f"* {self.trials}", *(f"* {name}: {value}" for name, value in self.scoring.items())]
-        if self.speakers is not None:
-            notes.append(f"* in brackets: 95 % intervals over {self.speakers} speakers")
-        notes += [f"* WARNING: {warning}" for warning in self.warnings]
-        return "\n".join([head, "|---" * (len(names) + 1) + "|", *values, "", *notes]) + "\n"
-
-    def cell(self, name: str) -> str:
-        """A figure with its interval; EER in per cent, costs as they stand."""
-        scale, digits = (100.0, 3) if name == "EER" else (1.0, 4)
-        value = f"{scale * self.figures[name]:.{digits}f}"
-        if name not in self.intervals:
-            return value
-        interval = self.intervals[name]
-        return f"{value} [{scale * interval.low:.{digits}f}, {scale * interval.high:.{digits}f}]"
+    strata: dict[str, int]  # number of speakers in each; empty where draws were not stratified
+    band: DetBand | None  # of the DET curve
 
 
 def judge(
@@ -93,6 +75,9 @@ def judge(
     scoring: Mapping[str, str],
     resamples: int = 1000,
     seed: int = 0,
+    method: Method = "wilson",
+    strata: Strata | None = None,
+    progress: Progress | None = None,
 ) -> SpeakerReport:
     """The figures of a scored list.
 
@@ -104,9 +89,12 @@ def judge(
         scoring: how the scores were made, for the record.
         resamples: bootstrap draws.
         seed: of the draws.
+        method: of the intervals of error rates and least costs; figures that may exceed 1 have percentiles.
+        strata: speaker -> stratum, as in `subject_bootstrap`; of every speaker in `speakers`.
+        progress: called with the number of resamples just done.
 
     Returns:
-        The report; write it with `save`.
+        The report; `qmargin.report.speaker_table` lays it out.
 
     Raises:
         ValueError: trials or speakers that `qmargin.metrics` refuses.
@@ -114,31 +102,29 @@ def judge(
     statistics = RATES | OF_RATIOS if ratios else RATES
     det = det_curve(scores, trials.labels)
     intervals: dict[str, Interval] = {}
+    band = None
     if speakers is not None:
-        intervals = subject_bootstrap(
-            scores, trials.labels, speakers, RATES, resamples=resamples, seed=seed, method="wilson"
-        )
+        draws: Draws = {"resamples": resamples, "seed": seed, "strata": strata, "progress": progress}
+        intervals, band = figures_and_band(scores, trials.labels, speakers, RATES, method=method, **draws)
         if ratios:
-            intervals |= subject_bootstrap(
-                scores, trials.labels, speakers, OF_RATIOS, resamples=resamples, seed=seed, method="percentile"
-            )
-    accepts = {f"minDCF({prior:g})": _false_accepts(det, prior) for prior in PRIORS}
-    few = [f"{name} rests on {count} false accepts, fewer than {FEW_FALSE_ACCEPTS}" for name, count in accepts.items()]
+            intervals |= subject_bootstrap(scores, trials.labels, speakers, OF_RATIOS, method="percentile", **draws)
+    points = {f"minDCF({prior:g})": min_dcf_point(det, prior) for prior in PRIORS}
+    accepts = {"EER": eer_false_accepts(det)}
+    accepts |= {f"minDCF({prior:g})": min_dcf_false_accepts(det, prior) for prior in PRIORS}
     return SpeakerReport(
         trials=trials.describe(),
         identity=trials.identity,
+        published=trials.published,
         genuine=trials.genuine,
         impostor=len(trials) - trials.genuine,
         scoring=dict(scoring),
         figures={name: statistic(det) for name, statistic in statistics.items()},
         intervals=intervals,
         speakers=None if speakers is None else len(np.unique(speakers)),
+        strata={} if speakers is None or strata is None else strata_sizes(strata, speakers),
+        band=band,
         false_accepts=accepts,
-        warnings=tuple(text for text, count in zip(few, accepts.values(), strict=True) if count < FEW_FALSE_ACCEPTS),
+        thresholds={name: float(det.thresholds[point]) for name, point in points.items()},
+        fars={name: float(det.far[point]) for name, point in points.items()},
+        warnings=few_false_accepts(accepts),
     )
-
-
-def _false_accepts(det: DetCurve, prior: float) -> int:
-    """Impostor trials accepted at the threshold of minDCF."""
-    point = int(np.searchsorted(det.thresholds, min_dcf_threshold_of(det, prior)))
-    return round(float(det.far[point]) * det.impostor)

@@ -55,6 +55,7 @@ class TrialList:
     path: str  # of the file
     digest: str  # SHA-256 of the file
     identity: str  # which published list this is, or why it is none
+    published: str | None = None  # its name, where content, or else the only thing on record, the count, says so
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,6 +102,7 @@ def read_trials(path: Path, layout: Layout | None = None) -> TrialList:
     sides = [fields for number, fields in enumerate(table.columns) if number != column]
     ids, (first, second) = index_ids(*sides)
     refuse_repeats(table, first, second, len(ids))
+    identity, published = _identify(labels, ids[first], ids[second])
     return TrialList(
         utterances=decode(ids, table),
         first=first,
@@ -108,7 +110,8 @@ def read_trials(path: Path, layout: Layout | None = None) -> TrialList:
         labels=labels,
         path=str(path),
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
-        identity=_identify(labels, ids[first], ids[second]),
+        identity=identity,
+        published=published,
     )
 
 
@@ -134,16 +137,7 @@ def speakers_of(trials: TrialList, table: dict[str, str] | None = None) -> NDArr
         ValueError: an utterance without a speaker (the first is named, all are counted); a label that contradicts the
             speakers (the first such trial is named).
     """
-    if table is None:
-        names = [utterance.partition("/")[0] for utterance in trials.utterances.tolist()]
-        lost = [utterance for utterance in trials.utterances.tolist() if "/" not in utterance]
-        where, way_out = "no folder in it that names the speaker", "give a file of `utt speaker` lines (utt2spk)"
-    else:
-        names = [table.get(utterance, "") for utterance in trials.utterances.tolist()]
-        lost = [utterance for utterance in trials.utterances.tolist() if utterance not in table]
-        where, way_out = "no speaker in the table", "add it"
-    if lost:
-        raise ValueError(f"{lost[0]!r} has {where} ({len(lost)} of {len(names)} utterances have none); {way_out}")
+    names = _speaker_of_each(trials, table)
     _, number = np.unique(np.array(names), return_inverse=True)
     sides = np.stack([number[trials.first], number[trials.second]], axis=1).astype(np.int32)
     if (wrong := (sides[:, 0] == sides[:, 1]) != trials.labels).any():
@@ -154,6 +148,26 @@ def speakers_of(trials: TrialList, table: dict[str, str] | None = None) -> NDArr
             f"speakers of {pair} say otherwise ({np.count_nonzero(wrong)} such trials)"
         )
     return sides
+
+
+def speaker_names(trials: TrialList, table: dict[str, str] | None = None) -> list[str]:
+    """Name of each speaker (speakers,), by the numbers of `speakers_of`; arguments and errors are its own."""
+    return sorted(set(_speaker_of_each(trials, table)))
+
+
+def _speaker_of_each(trials: TrialList, table: dict[str, str] | None) -> list[str]:
+    """Speaker of each utterance (utterances,)."""
+    if table is None:
+        names = [utterance.partition("/")[0] for utterance in trials.utterances.tolist()]
+        lost = [utterance for utterance in trials.utterances.tolist() if "/" not in utterance]
+        where, way_out = "no folder in it that names the speaker", "give a file of `utt speaker` lines (utt2spk)"
+    else:
+        names = [table.get(utterance, "") for utterance in trials.utterances.tolist()]
+        lost = [utterance for utterance in trials.utterances.tolist() if utterance not in table]
+        where, way_out = "no speaker in the table", "add it"
+    if lost:
+        raise ValueError(f"{lost[0]!r} has {where} ({len(lost)} of {len(names)} utterances have none); {way_out}")
+    return names
 
 
 def write_trials(path: Path, trials: TrialList, layout: Layout) -> None:
@@ -222,16 +236,17 @@ def _line(table: Columns, row: int) -> str:
     return " ".join(text(column[row]) for column in table.columns)
 
 
-def _identify(labels: NDArray[np.bool_], first: Fields, second: Fields) -> str:
-    """Name of the published list with this canonical text, or what speaks against it."""
+def _identify(labels: NDArray[np.bool_], first: Fields, second: Fields) -> tuple[str, str | None]:
+    """What to say of a list with this canonical text, and the name of the published list that it is."""
     alike = [known for known in KNOWN if known.trials == len(labels)]
     if not alike:
-        return "not a published list known here"
+        return "not a published list known here", None
     (known,) = alike
     if known.digest is None:
-        return f"as many trials as {known.name}, whose checksum is not on record here"
+        return f"as many trials as {known.name}, whose checksum is not on record here", known.name
     content = hashlib.sha256()
     for label, left, right in zip(labels.tolist(), first.tolist(), second.tolist(), strict=True):
         content.update(b"%d %s %s\n" % (label, left, right))
-    same = content.hexdigest() == known.digest
-    return known.name if same else f"as many trials as {known.name}, but NOT that list: its content differs"
+    if content.hexdigest() == known.digest:
+        return known.name, known.name
+    return f"as many trials as {known.name}, but NOT that list: its content differs", None

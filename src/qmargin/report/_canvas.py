@@ -9,15 +9,19 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from matplotlib import style
 from matplotlib.figure import Figure
 
+from qmargin._files import replacing
 from qmargin.protocols.comparison import Comparison
 from qmargin.report._numbers import plain
 
+PLAIN = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # nothing that changes from run to run
 WIDTH = 5.6  # inches; small, so that on a phone the text shrinks to 85 % and not to half
 LIGHT_DARK = {  # role: colour on white, colour on black; contrast at least 3 (lines) or 4.5 (text) on the surface
     "surface": ("#ffffff", "#15181c"),
@@ -77,10 +81,17 @@ class Pen:
 
 
 def pens(comparison: Comparison) -> dict[str, Pen]:
-    """A pen for each system by name: the baseline is dashed grey, the others take the colours in turn."""
-    found = {comparison.baseline: Pen(COLOUR["series-0"], (0, (3.5, 1.5)), 3.0)}
-    for place, system in enumerate(s for s in comparison.systems if s.name != comparison.baseline):
-        found[system.name] = Pen(COLOUR[f"series-{place % 5 + 1}"], DASHES[place // 5 % len(DASHES)], 2.0)
+    """A pen for each system by name, in the order of the systems."""
+    return pens_of([system.name for system in comparison.systems], comparison.baseline)
+
+
+def pens_of(names: Sequence[str], baseline: str | None = None) -> dict[str, Pen]:
+    """A pen for each name: that of the baseline is dashed grey, the others take the colours in turn."""
+    found: dict[str, Pen] = {}
+    for name in names:
+        place = len(found) - (baseline in found)
+        colour = Pen(COLOUR[f"series-{place % 5 + 1}"], DASHES[place // 5 % len(DASHES)], 2.0)
+        found[name] = Pen(COLOUR["series-0"], (0, (3.5, 1.5)), 3.0) if name == baseline else colour
     return found
 
 
@@ -100,13 +111,36 @@ def draw(name: str, label: str, height: float, paint: Callable[[Figure], None]) 
         paint: draws on the empty figure.
     """
     buffer = io.StringIO()
+    with _painted(height, paint) as figure:
+        figure.savefig(buffer, format="svg", metadata=PLAIN)
+    return _embeddable(buffer.getvalue(), name, label)
+
+
+def write_plot(path: Path, height: float, paint: Callable[[Figure], None]) -> list[Path]:
+    """Paint a figure and write it on white as `path`.svg and `path`.png (300 pixels an inch), for papers and slides.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    files = [path.with_name(f"{path.name}.{ending}") for ending in ("svg", "png")]
+    with _painted(height, paint) as figure:
+        figure.set_facecolor("white")
+        with replacing(files[0]) as temporary:
+            figure.savefig(temporary, format="svg", metadata=PLAIN)
+        with replacing(files[1]) as temporary:
+            figure.savefig(temporary, format="png", dpi=300, metadata={"Software": None})
+    return files
+
+
+@contextmanager
+def _painted(height: float, paint: Callable[[Figure], None]) -> Iterator[Figure]:
+    """The figure under our settings, whatever the user's are."""
     with style.context(["default", SETTINGS]), warnings.catch_warnings():
         # the browser sets the text, with its own fonts: what matplotlib's font lacks does not matter
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         paint(figure)
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return _embeddable(buffer.getvalue(), name, label)
+        yield figure
 
 
 def _embeddable(svg: str, name: str, label: str) -> str:

@@ -24,7 +24,7 @@ def check(comparison: Comparison) -> None:
         _check_differences(comparison, system)
         _check_estimate(system.final_support, f"{where}, final_support")
         _check_false_accepts(system)
-        _check_det(system)
+        _check_band(system)
         _check_histogram(system.histogram, comparison.systems[0].histogram, where)
         _check_support(system)
 
@@ -83,12 +83,12 @@ def _check_false_accepts(system: System) -> None:
             raise ValueError(f"system {system.name!r}, false_accepts of {name!r} must be a count >= 0, got {number}")
 
 
-def _check_det(system: System) -> None:
-    det = system.det
-    _check_series(f"system {system.name!r}, DET curve", det.far, det.frr, at_least=2)
-    for name, rates in (("far", det.far), ("frr", det.frr)):
-        if rates.min() < 0.0 or rates.max() > 1.0:
-            raise ValueError(f"system {system.name!r}, DET curve: {name} must be shares in [0, 1]; percent were given?")
+def _check_band(system: System) -> None:
+    band, where = system.band, f"system {system.name!r}, DET curve"
+    _check_series(where, band.far, band.frr, band.low, band.high)
+    for name, rates in (("far", band.far), ("frr", band.frr), ("low", band.low), ("high", band.high)):
+        if not ((rates >= 0.0) & (rates <= 1.0)).all():
+            raise ValueError(f"{where}: {name} must be shares in [0, 1]; percent were given?")
 
 
 def _check_histogram(histogram: Histogram, first: Histogram, where: str) -> None:

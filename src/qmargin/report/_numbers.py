@@ -57,15 +57,9 @@ def signed(share: float, decimals: int) -> str:
     return text if share != 0.0 else text[1:]
 
 
-def mean_spread(mean: float, spread: float | None, decimals: int) -> str:
-    """'97.31 ± 0.42'; without a spread (one seed) the mean alone."""
-    return percent(mean, decimals) + ("" if spread is None else f" ± {percent(spread, decimals)}")
-
-
-def classes(mean: float, spread: float | None = None) -> str:
-    """A support size: '12.3 ± 0.4', '93,431'."""
-    decimals = 0 if mean >= 100.0 else 1 if mean >= 10.0 else 2
-    return f"{mean:,.{decimals}f}" + ("" if spread is None else f" ± {spread:,.{decimals}f}")
+def class_decimals(mean: float) -> int:
+    """Decimals of a support size and of its spread and range: three digits, and no more than two decimals."""
+    return 0 if mean >= 100.0 else 1 if mean >= 10.0 else 2
 
 
 def interval(low: str, high: str) -> str:

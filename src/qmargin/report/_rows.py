@@ -1,26 +1,22 @@
-"""The tables of a comparison as text, not yet escaped: the terminal, Markdown and the page only lay them out.
-
-Marks: `*` the interval of the difference to the baseline excludes 0; `†` the figure rests on fewer than 30 false
-accepts; `‡` a difference marked `*` is no larger than the spread over seeds of one of the two systems.
-"""
+"""The tables of a comparison, not yet escaped: the terminal, the page and the files only lay them out."""
 
 from dataclasses import dataclass
 
 from qmargin.protocols.comparison import Comparison, Difference, Figure, System
-from qmargin.protocols.verification import FEW_FALSE_ACCEPTS
+from qmargin.protocols.few import FEW_FALSE_ACCEPTS
 from qmargin.report import _numbers as numbers
+from qmargin.report._amount import CLEAR, FEW, NOISE, Amount, share
 from qmargin.report._numbers import plain, short
 
 LONGEST_NAME = 28  # in the second table; the first has it whole
-CLEAR, FEW, NOISE = "*", "†", "‡"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A value with its interval and its marks."""
+class Word:
+    """What stands where others have a number."""
 
     value: str
-    interval: str
+    interval: str = ""
     marks: str = ""
 
 
@@ -31,8 +27,8 @@ class SystemRow:
     name: str
     setting: str
     is_baseline: bool
-    figures: tuple[Cell, ...]
-    support: Cell
+    figures: tuple[Amount, ...]
+    support: Amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +36,8 @@ class DifferenceRow:
     """One row of the second table; the baseline's has the word "baseline" as its value and nothing else."""
 
     name: str
-    difference: Cell
-    won: str = ""
+    difference: Amount | Word
+    won: Amount | None = None
     reading: str = ""
 
 
@@ -89,8 +85,8 @@ def system_rows(comparison: Comparison) -> list[SystemRow]:
             name=plain(system.name),
             setting=plain(system.setting),
             is_baseline=system.name == comparison.baseline,
-            figures=tuple(_figure_cell(comparison, system, figure) for figure in comparison.figures),
-            support=_support_cell(system),
+            figures=tuple(_figure_amount(comparison, system, figure) for figure in comparison.figures),
+            support=_support_amount(system),
         )
         for system in comparison.systems
     ]
@@ -98,7 +94,7 @@ def system_rows(comparison: Comparison) -> list[SystemRow]:
 
 def difference_rows(comparison: Comparison, figure: Figure) -> list[DifferenceRow]:
     """Second table, one group a figure: the baseline, then every other system against it."""
-    head = DifferenceRow(name=short(comparison.baseline, LONGEST_NAME), difference=Cell(value="baseline", interval=""))
+    head = DifferenceRow(name=short(comparison.baseline, LONGEST_NAME), difference=Word(value="baseline"))
     return [head, *(_difference_row(comparison, system, figure) for system in others(comparison))]
 
 
@@ -139,22 +135,28 @@ def _few_text(comparison: Comparison, figure: Figure) -> str:
     return f"{plain(figure.name)} on {' to '.join(span)}"
 
 
-def _figure_cell(comparison: Comparison, system: System, figure: Figure) -> Cell:
-    estimate, decimals = system.estimates[figure.name], numbers.digits(comparison, figure)
-    difference = system.differences.get(figure.name)
-    marks = CLEAR if difference is not None and is_clear(difference) else ""
-    return Cell(
-        value=numbers.mean_spread(estimate.mean, estimate.spread, decimals),
-        interval=numbers.interval(numbers.percent(estimate.low, decimals), numbers.percent(estimate.high, decimals)),
-        marks=marks + (FEW if rests_on_few(system, figure) else ""),
+def _figure_amount(comparison: Comparison, system: System, figure: Figure) -> Amount:
+    estimate, difference = system.estimates[figure.name], system.differences.get(figure.name)
+    return share(
+        estimate.mean,
+        numbers.digits(comparison, figure),
+        spread=estimate.spread,
+        low=estimate.low,
+        high=estimate.high,
+        false_accepts=system.false_accepts.get(figure.name),
+        own_marks=CLEAR if difference is not None and is_clear(difference) else "",
     )
 
 
-def _support_cell(system: System) -> Cell:
+def _support_amount(system: System) -> Amount:
     support = system.final_support
-    return Cell(
-        value=numbers.classes(support.mean, support.spread),
-        interval=numbers.interval(numbers.classes(support.low), numbers.classes(support.high)),
+    decimals = numbers.class_decimals(support.mean)
+    return Amount(
+        number=support.mean,
+        write=lambda size: f"{size:,.{decimals}f}",
+        spread=support.spread,
+        low=support.low,
+        high=support.high,
     )
 
 
@@ -167,10 +169,15 @@ def _difference_row(comparison: Comparison, system: System, figure: Figure) -> D
         marks += FEW
     if is_clear(difference) and within_seeds(comparison, system, figure):
         marks += NOISE
-    ends = numbers.signed(difference.low, decimals), numbers.signed(difference.high, decimals)
     return DifferenceRow(
         name=short(system.name, LONGEST_NAME),
-        difference=Cell(value=numbers.signed(difference.mean, decimals), interval=numbers.interval(*ends), marks=marks),
-        won=f"{numbers.percent(difference.won, 1)} %",
+        difference=Amount(
+            number=difference.mean,
+            write=lambda value: numbers.signed(value, decimals),
+            low=difference.low,
+            high=difference.high,
+            own_marks=marks,
+        ),
+        won=Amount(number=difference.won, write=lambda value: f"{numbers.percent(value, 1)} %"),
         reading=reading,
     )

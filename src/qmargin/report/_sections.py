@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from qmargin.protocols.comparison import Comparison
+from qmargin.report._amount import Amount
 from qmargin.report._markup import Safe, joined, tag
 from qmargin.report._numbers import counted, plain
-from qmargin.report._rows import Cell, SystemRow, difference_rows, heading, legend, others, system_rows
+from qmargin.report._rows import SystemRow, difference_rows, heading, legend, others, system_rows
 from qmargin.report._verdict import caveats
 
 
@@ -38,7 +39,7 @@ def _system_row(row: SystemRow) -> Safe:
     return tag("tr", tag("th", *name, tag("span", row.setting, class_="setting"), scope="row"), *cells)
 
 
-def _stacked(cell: Cell) -> Safe:
+def _stacked(cell: Amount) -> Safe:
     return joined(
         tag("span", cell.value, tag("sup", cell.marks), class_="value"), tag("span", cell.interval, class_="interval")
     )
@@ -55,13 +56,13 @@ def difference_table(comparison: Comparison) -> Safe:
         rows = [tag("tr", tag("th", heading(figure), scope="rowgroup", colspan=str(len(columns))))]
         for row in difference_rows(comparison, figure):
             name = tag("th", row.name, scope="row")
-            if not row.won:
+            if row.won is None:
                 rows.append(tag("tr", name, tag("td", row.difference.value, class_="base"), *blank, class_="base"))
                 continue
             value = joined(row.difference.value, tag("sup", row.difference.marks))
             reading = tag("td", row.reading, class_=row.reading.split()[0])
             rows.append(
-                tag("tr", name, tag("td", value), tag("td", row.difference.interval), tag("td", row.won), reading)
+                tag("tr", name, tag("td", value), tag("td", row.difference.interval), tag("td", row.won.value), reading)
             )
         groups.append(tag("tbody", *rows))
     caption = f"Differences to the baseline {plain(comparison.baseline)}, in percentage points"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from qmargin.protocols.comparison import Comparison, Figure, System
-from qmargin.protocols.verification import FEW_FALSE_ACCEPTS
+from qmargin.protocols.few import FEW_FALSE_ACCEPTS
 from qmargin.report._numbers import counted, listed, plain
 from qmargin.report._rows import is_better, is_clear, others, rests_on_few, within_seeds
 

@@ -11,7 +11,7 @@ from string import Template
 
 from qmargin._files import write_text
 from qmargin.protocols.comparison import Comparison
-from qmargin.protocols.verification import FEW_FALSE_ACCEPTS
+from qmargin.protocols.few import FEW_FALSE_ACCEPTS
 from qmargin.report import _sections as sections
 from qmargin.report._canvas import palette_css
 from qmargin.report._check import check
@@ -19,12 +19,10 @@ from qmargin.report._markup import Safe, escaped, tag
 from qmargin.report._numbers import counted
 from qmargin.report._rows import others
 from qmargin.report._verdict import verdict
-from qmargin.report.det_plot import det_plot
+from qmargin.report.curve_plots import det_plot, roc_plot
 from qmargin.report.forest_plot import forest_plot
 from qmargin.report.histogram_plot import histogram_plot
 from qmargin.report.support_plot import support_plot
-
-MOST_FOR_TWO_ROWS = 4  # systems whose histograms and support together are about as tall as the DET plot
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
@@ -55,11 +53,11 @@ def _page(comparison: Comparison) -> str:
         legend=sections.legend_list(comparison),
         differing=sections.differing(comparison),
         det=_framed(det_plot, comparison, _det_caption(comparison)),
+        roc=_framed(roc_plot, comparison, "The same curves and bands over a logarithmic FAR."),
         histograms=_framed(histogram_plot, comparison, "The trials of all seeds pooled; the panels share both axes."),
         support=_framed(
             support_plot, comparison, "Line: mean over seeds; shaded: range over seeds. Logarithmic vertical axis."
         ),
-        plots_class=" tall" if len(comparison.systems) > MOST_FOR_TWO_ROWS else "",
         shared=sections.shared(comparison),
         notes=sections.notes(comparison),
         provenance=sections.provenance(comparison),
@@ -84,7 +82,8 @@ def _forest(comparison: Comparison) -> Safe:
 def _det_caption(comparison: Comparison) -> str:
     impostors = counted(comparison.impostor, "impostor trial")
     return (
-        f"The trials of all seeds pooled; normal-deviate axes. With {impostors} the curves end at one false accept; in "
-        f"the shaded part a run has fewer than {FEW_FALSE_ACCEPTS}: an indication, not a measurement. A curve along "
-        "the frame has less than one error in a run there."
+        "Line: mean over seeds at equal FAR; shaded: pointwise 95 % bands over test subjects; normal-deviate axes. "
+        f"With {impostors} the curves end at one false accept; in the grey part a run has fewer than "
+        f"{FEW_FALSE_ACCEPTS}: an indication, not a measurement. A curve along the frame has less than one error in a "
+        "run there."
     )

@@ -18,7 +18,7 @@ def support_plot(comparison: Comparison) -> str:
     """Mean support size (classes) over the steps of a checked comparison as SVG text, the range over seeds shaded."""
     names = listed([plain(system.name) for system in comparison.systems])
     label = f"Mean support size in classes over the training steps of {names}, on a logarithmic axis."
-    return draw("support", label, 2.9 + legend_height(comparison), partial(_paint, comparison))
+    return draw("support", label, 2.9 + legend_height(pens(comparison)), partial(_paint, comparison))
 
 
 def _paint(comparison: Comparison, figure: Figure) -> None:
@@ -38,7 +38,7 @@ def _paint(comparison: Comparison, figure: Figure) -> None:
     axes.set_xlabel("Training step")
     axes.set_ylabel("Mean support (classes)")
     axes.grid(visible=True, axis="y")
-    add_legend(figure, comparison)
+    add_legend(figure, styles)
 
 
 def _band(curves: tuple[TrainingCurve, ...]) -> tuple[Floats, Floats, Floats, Floats]:

@@ -1,173 +1,196 @@
-"""The comparison as two tables, for a terminal (rich) and as GitHub Markdown: the figures, then the differences.
+"""The one table of all protocols: written for a terminal (rich), as Markdown, as LaTeX and as CSV.
 
-Both say the same, in the same order: title, verdict, figures (one row a system), differences to the baseline (one group
-a figure), and how to read the marks.
+A cell is text, or an `Amount`: a number that keeps its full precision and knows how it is shown. Terminal, Markdown and
+LaTeX show it rounded; CSV has every digit, in the unit that its header names. Marks: see `_amount`; a row quoted from
+elsewhere is `published`, stands under a rule and says so in its first cell.
 """
 
-import re
-from itertools import zip_longest
-from textwrap import wrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Group
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from qmargin.protocols.comparison import Comparison
-from qmargin.report._check import check
+from qmargin.report._amount import FEW, FEW_NOTE, Amount
+from qmargin.report._csv import csv_text
+from qmargin.report._latex import fragment, latex_text
+from qmargin.report._markdown import grid, markdown_text
 from qmargin.report._numbers import plain
-from qmargin.report._rows import Cell, SystemRow, difference_rows, heading, legend, others, system_rows
-from qmargin.report._verdict import verdict
 
-FIGURES_PER_TABLE = 3  # columns, the support among them: as many as 80 columns hold beside the names and settings
-NARROWEST_NAME = 16  # characters: figures never push the names out
-WIDEST_HEADER = 17  # a longer one is folded
-SUPPORT = "Support (classes)"
+PUBLISHED = "published: "  # what the first cell of a quoted row begins with
+MISSING = "-"
+SHARE, COUNT = "share", "count"  # units of full precision
 
 
-def comparison_table(comparison: Comparison) -> Group:
-    """The tables for `rich.print`, readable from 100 columns on; with many figures the first is split, not squeezed.
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A heading, and what the numbers under it are."""
 
-    Raises:
-        ValueError: the comparison lacks something or holds a number that is not finite; the message names it.
+    name: str
+    shown: str = ""  # unit as the reader sees it, "%"; "" where the name says it
+    unit: str = ""  # unit of the full-precision numbers, for the CSV; "" where the column holds text
+    left: bool = False  # aligned: names to the left, all else to the right
+    interval: bool = True  # whether the numbers show their interval
+    repeats: bool = False  # says again, for readers, what a number of this row holds: no column of the CSV
+
+    @property
+    def heading(self) -> str:
+        """Name with unit: 'EER (%)'."""
+        return f"{plain(self.name)} ({self.shown})" if self.shown else plain(self.name)
+
+
+Cell = str | Amount | None  # None: there is no such figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Cells, one a column."""
+
+    cells: tuple[Cell, ...]
+    published: bool = False  # quoted from elsewhere, not computed here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table and what must be said under it.
+
+    Example:
+        >>> from qmargin.report._amount import share
+        >>> columns = (Column(name="Set", left=True), Column(name="EER", shown="%", unit=SHARE))
+        >>> row = Row(cells=("lfw", share(0.0123, false_accepts=12)))
+        >>> table = Table(title="Pairs", columns=columns, rows=(row,), notes=(FEW_NOTE,))
+        >>> print(table.csv(), end="")
+        Origin,Set,EER (share),"EER, false accepts (count)"
+        measured,lfw,0.0123,12
+        >>> print(table.grid())
+        | Set | EER (%) |
+        | --- | ------: |
+        | lfw |  1.23 † |
     """
-    check(comparison)
-    parts: list[Text | Table] = [Text(plain(comparison.title), style="bold"), Text(verdict(comparison))]
-    parts.extend(_figure_tables(comparison))
-    if others(comparison):
-        parts.append(_difference_table(comparison))
-    return Group(*parts, Text("\n".join(legend(comparison)), style="dim"))
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()  # how to read it
+    sources: tuple[str, ...] = ()  # what it was made from: lists with checksums, sources of published numbers
+    slug: str = ""  # what its CSV file is called beyond the name of the report; "" for the main table
+
+    def __post_init__(self) -> None:
+        """Our own invariants: builders fill every column."""
+        assert all(len(row.cells) == len(self.columns) for row in self.rows), self.title
+
+    def markdown(self) -> str:
+        """As GitHub Markdown, columns aligned in the source too."""
+        notes = "\n".join(f"- {markdown_text(note)}" for note in (*self.notes, *self.sources))
+        return "\n\n".join(filter(None, [f"## {markdown_text(self.title)}", self.grid(), notes])) + "\n"
+
+    def grid(self) -> str:
+        """The Markdown of the table alone."""
+        header = [markdown_text(column.heading) for column in self.columns]
+        body = [[markdown_text(text) for text in self._texts(row)] for row in self._ordered()]
+        return grid(header, body, [column.left for column in self.columns])
+
+    def latex(self) -> str:
+        """As a LaTeX fragment for `booktabs`, every text escaped; see `_latex` for what it needs."""
+        body = [[latex_text(text) for text in self._texts(row)] for row in self._ordered()]
+        measured = sum(not row.published for row in self.rows)
+        return fragment(
+            caption=latex_text(self.title),
+            columns="".join("l" if column.left else "r" for column in self.columns),
+            header=[latex_text(column.heading) for column in self.columns],
+            parts=[part for part in (body[:measured], body[measured:]) if part],
+            notes=[latex_text(note) for note in self.notes],
+            comments=[plain(source) for source in self.sources],
+        )
+
+    def csv(self) -> str:
+        """Every digit, one line a row; numbers in the units of the header, an empty field where there is none."""
+        rows = self._ordered()
+        headers, fields = ["Origin"], [["published" if row.published else "measured" for row in rows]]
+        for place, column in enumerate(self.columns):
+            if not column.repeats:
+                more = _csv_columns(column, [row.cells[place] for row in rows])
+                headers, fields = headers + more[0], fields + more[1]
+        return csv_text([headers, *zip(*fields, strict=True)])
+
+    def terminal(self) -> Group:
+        """For `rich.print`."""
+        table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in self.columns:
+            justify: Literal["left", "right"] = "left" if column.left else "right"
+            heading = column.heading if column.left else column.heading.replace(" (", "\n(")
+            table.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=not column.left)
+        rows = self._ordered()
+        rooms = [_room([row.cells[place] for row in rows]) for place in range(len(self.columns))]
+        last = sum(not row.published for row in rows) - 1
+        for place, row in enumerate(rows):
+            style = "dim" if row.published else None
+            texts = self._texts(row, rooms, "\n")
+            table.add_row(*map(Text, texts), style=style, end_section=place == last)
+        notes = [Text(f"- {plain(note)}", style="dim") for note in (*self.notes, *self.sources)]
+        return Group(Text(plain(self.title), style="bold"), table, *notes)
+
+    def texts(self) -> list[tuple[Row, list[str]]]:
+        """The rows as they are shown, each with its texts: for a form of one's own, such as a page."""
+        return [(row, self._texts(row)) for row in self._ordered()]
+
+    def _ordered(self) -> list[Row]:
+        """Published rows last, under a rule; the order of each kind stays."""
+        return sorted(self.rows, key=lambda row: row.published)
+
+    def _texts(self, row: Row, rooms: Sequence[int] | None = None, break_: str = " ") -> list[str]:
+        room = [0] * len(self.columns) if rooms is None else rooms
+        return [_shown(*one, break_) for one in zip(self.columns, row.cells, room, strict=True)]
 
 
-def comparison_markdown(comparison: Comparison) -> str:
-    """The tables as GitHub Markdown; names are escaped, columns aligned in the source too.
+def few_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The meaning of the mark of few false accepts, where it occurs."""
+    marked = any(isinstance(cell, Amount) and FEW in cell.marks for row in rows for cell in row.cells)
+    return (FEW_NOTE,) if marked else ()
 
-    Raises:
-        ValueError: as `comparison_table`.
+
+def _shown(column: Column, cell: Cell, room: int = 0, break_: str = " ") -> str:
+    """'97.31 ± 0.20 † [96.80, 97.90]'; marks take `room` characters, so that digits stand under digits.
+
+    Args:
+        column: where the cell stands.
+        cell: what stands there.
+        room: of the marks.
+        break_: between the number and its interval: a new line where there is little width.
     """
-    check(comparison)
-    parts = [f"## {_escaped(comparison.title)}", _escaped(verdict(comparison)), _figure_markdown(comparison)]
-    if others(comparison):
-        parts.append(_difference_markdown(comparison))
-    return "\n\n".join([*parts, "\n".join(f"- {_escaped(line)}" for line in legend(comparison))]) + "\n"
+    if not isinstance(cell, Amount):
+        return MISSING if cell is None else plain(cell)
+    value = " ".join(filter(None, (cell.value, f"{cell.marks:<{room}}")))
+    return break_.join(filter(None, (value, cell.interval if column.interval else "")))
 
 
-def _figure_tables(comparison: Comparison) -> list[Table]:
-    """As few tables as fit; the settings stand in the first, the support in the last."""
-    rows = system_rows(comparison)
-    columns = [(heading(f), [row.figures[place] for row in rows]) for place, f in enumerate(comparison.figures)]
-    columns.append((SUPPORT, [row.support for row in rows]))
-    starts = range(0, len(columns), FIGURES_PER_TABLE)
-    chunks = [columns[start : start + FIGURES_PER_TABLE] for start in starts]
-    return [
-        _figure_table([_name(row, with_setting=place == 0) for row in rows], chunk)
-        for place, chunk in enumerate(chunks)
-    ]
+def _room(cells: Sequence[Cell]) -> int:
+    return max((len(cell.marks) for cell in cells if isinstance(cell, Amount)), default=0)
 
 
-def _figure_table(names: list[Text], columns: list[tuple[str, list[Cell]]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("System", overflow="fold", min_width=NARROWEST_NAME)
-    cells = [names]
-    for name, column in columns:
-        header = wrap(name, WIDEST_HEADER, break_on_hyphens=False)
-        table.add_column(Text("\n".join(header), justify="right"), no_wrap=True)
-        cells.append(_two_lines(column, max(map(len, header))))
-    for row in zip(*cells, strict=True):
-        table.add_row(*row)
-    return table
+def _csv_columns(column: Column, cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+    """Headers of a column and of what its numbers carry, and the fields (headers, rows)."""
+    name = plain(column.name)
+    if not column.unit:
+        return [name], [["" if cell is None else _shown(column, cell) for cell in cells]]
+    headers, fields = [f"{name} ({column.unit})"], [_digits(cells, "number")]
+    for attribute, what, unit in (
+        ("spread", "standard deviation", column.unit),
+        ("low", "low end of 95 % interval", column.unit),
+        ("high", "high end of 95 % interval", column.unit),
+        ("false_accepts", "false accepts", COUNT),
+    ):
+        digits = _digits(cells, attribute)
+        if any(digits):
+            headers.append(f"{name}, {what} ({unit})")
+            fields.append(digits)
+    return headers, fields
 
 
-def _name(row: SystemRow, *, with_setting: bool) -> Text:
-    text = Text(row.name, style="bold")
-    if row.is_baseline:
-        text.append(" baseline", style="not bold italic")
-    return text.append(f"\n{row.setting}", style="not bold dim") if with_setting else text
-
-
-def _two_lines(column: list[Cell], header: int) -> list[Text]:
-    """Value and marks over the interval. Digits stand under digits: the marks have a place of their own."""
-    room = max(len(cell.marks) for cell in column)
-    marks = 1 + room if room else 0
-    texts = [max(len(cell.value), len(cell.interval)) for cell in column]
-    width = max(*texts, header - marks)
-    return [
-        Text(f"{cell.value:>{width}} {cell.marks:<{room}}\n").append(f"{cell.interval:>{width}}", style="dim")
-        for cell in column
-    ]
-
-
-def _difference_table(comparison: Comparison) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("Figure", "System"):
-        table.add_column(name, overflow="fold")
-    table.add_column("Difference", no_wrap=True)
-    for name in ("95 % interval", "Won"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Reading", no_wrap=True)
-    groups = [(figure, difference_rows(comparison, figure)) for figure in comparison.figures]
-    width = max(len(row.difference.value) for _, rows in groups for row in rows)
-    for figure, rows in groups:
-        first = heading(figure)
-        for row in rows:
-            cell = row.difference
-            value = Text(f"{cell.value:>{width}} {cell.marks}")
-            table.add_row(Text(first), Text(row.name), value, cell.interval, row.won, row.reading)
-            first = ""
-        table.add_section()
-    return table
-
-
-def _figure_markdown(comparison: Comparison) -> str:
-    header = ["System", "Setting", *(_escaped(heading(figure)) for figure in comparison.figures), SUPPORT]
-    body = [
-        [
-            _escaped(f"{row.name} (baseline)" if row.is_baseline else row.name),
-            _escaped(row.setting),
-            *(f"{_marked(cell)} {cell.interval}" for cell in (*row.figures, row.support)),
-        ]
-        for row in system_rows(comparison)
-    ]
-    return _grid(header, body, left=2)
-
-
-def _difference_markdown(comparison: Comparison) -> str:
-    header = ["Figure", "System", "Difference", "95 % interval", "Won", "Reading"]
-    body = [
-        [
-            _escaped(heading(figure)),
-            _escaped(row.name),
-            _marked(row.difference),
-            row.difference.interval,
-            row.won,
-            row.reading,
-        ]
-        for figure in comparison.figures
-        for row in difference_rows(comparison, figure)
-    ]
-    return _grid(header, body, left=2)
-
-
-def _marked(cell: Cell) -> str:
-    return f"{cell.value} {_escaped(cell.marks)}".strip()
-
-
-def _grid(header: list[str], body: list[list[str]], left: int) -> str:
-    """A Markdown table whose first `left` columns are left-aligned, the others right-aligned."""
-    widths = [max(3, *map(cell_len, column)) for column in zip_longest(header, *body, fillvalue="")]
-    rules = ["-" * width if place < left else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
-    lines = []
-    for row in (header, rules, *body):
-        padding = [" " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)]
-        cells = [
-            text + pad if place < left else pad + text
-            for place, (text, pad) in enumerate(zip(row, padding, strict=True))
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _escaped(text: str) -> str:
-    """Plain text that GitHub shows as it is: no emphasis, links, tags, mathematics or cell ends."""
-    return re.sub(r"([\\`*_<>&|~$#]|\](?=[(\[:]))", r"\\\1", plain(text))
+def _digits(cells: Sequence[Cell], attribute: str) -> list[str]:
+    """Every digit of one attribute of the numbers, "" where there is none."""
+    values = [getattr(cell, attribute) if isinstance(cell, Amount) else None for cell in cells]
+    return ["" if value is None else repr(value) for value in values]
