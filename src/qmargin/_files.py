@@ -40,6 +40,22 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def publish_folder(temporary: Path, path: Path) -> None:
+    """Flush a folder and all in it to the disk, then rename it to `path`, which must not exist.
+
+    Raises:
+        ValueError: the disk fails; `temporary` keeps its name.
+    """
+    try:
+        for inside in sorted(temporary.rglob("*"), reverse=True):
+            _sync(inside)
+        _sync(temporary)
+        temporary.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise ValueError(cannot_write(path, error)) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     with replacing(path) as temporary:

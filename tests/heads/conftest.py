@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from torch import distributed
-from torch.distributed.distributed_c10d import HashStore
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_rank() -> Iterator[None]:
-    distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    store = distributed.HashStore()  # type: ignore[attr-defined] # torch has it, its stubs do not say so
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     distributed.destroy_process_group()

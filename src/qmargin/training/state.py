@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from qmargin.heads import Head
 from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
+from qmargin.training.sharded_checkpoint import StoredRows
 from qmargin.training.tensorfile import Stored
 
-Copy = tuple[Stored, Tensor]  # from the file to the memory
+Copy = tuple[Stored | StoredRows, Tensor]  # from the file to the memory
 
 
 @dataclass
@@ -107,7 +108,7 @@ def load_weights(module: nn.Module, weights: State) -> None:
     _copy(_fitting(module, weights))
 
 
-def _fitting(module: nn.Module, weights: Mapping[str, Stored]) -> list[Copy]:
+def _fitting(module: nn.Module, weights: Mapping[str, Stored | StoredRows]) -> list[Copy]:
     """Every stored tensor with the tensor of the module it belongs to."""
     targets: dict[str, Tensor] = module.state_dict()
     misfits = chain(
@@ -126,7 +127,7 @@ def _fitting(module: nn.Module, weights: Mapping[str, Stored]) -> list[Copy]:
     return [(stored, targets[name]) for name, stored in weights.items()]
 
 
-def _kind(tensor: Stored | Tensor) -> str:
+def _kind(tensor: Stored | StoredRows | Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
@@ -153,7 +154,7 @@ def _new_slots(optimizer: torch.optim.Optimizer, state: State, copies: list[Copy
         parameter = parameters[int(index)]
         slots[int(index)] = slot = dict(stored_slot)
         for name, stored in stored_slot.items():
-            if isinstance(stored, Stored):
+            if isinstance(stored, Stored | StoredRows):
                 if stored.shape != tuple(
                     parameter.shape[: len(stored.shape)]
                 ):  # one number for each weight, row or all
