@@ -1,14 +1,15 @@
 """The sharded head's formulas against measurements on 1 to 4 processes, and what they say of clusters.
 
-    python benchmarks/sharded.py measure [--classes 800000] [--dim 128] [--batch 96] [--ranks 1 2 3 4] [--out FILE]
+    python benchmarks/sharded.py measure [--classes 400000] [--dim 128] [--batch 96] [--ranks 1 2 3 4] [--out FILE]
     python benchmarks/sharded.py cluster [--dim 512] [--own-batch 128] [--support 500] [--out FILE]
 
 `measure` starts the ranks as processes of this machine (gloo) and compares, for each rank's step, with
 `qmargin.bench.cluster`:
 
 * memory: the high-water mark of the process beyond prototypes and momentum (VmHWM of Linux, reset when they stand);
-* bytes sent: `head.ranks.sent`, what the collectives' rings carry, and the counters of the network interface, of all
-  ranks together; where the script may, it moves into a network namespace of its own, in which nobody else sends;
+* bytes sent: `head.ranks.sent`, what the collectives' rings carry, and the counters of the network interface ("wire")
+  of all ranks together, for a batch of 768 rows; where the script may, it moves into a network namespace of its own, in
+  which nobody else sends;
 * operations: those of torch's matrix products (torch.utils.flop_counter).
 
 Nothing in it is a time: the ranks share the cores of one machine.
@@ -40,14 +41,12 @@ from qmargin.bench.memory import PROC, _status
 from qmargin.bench.plan import Problem
 from qmargin.bench.quantities import bytes_text, operations_text
 from qmargin.heads import ShardedHead
+from qmargin.heads.products import multiplies
 from qmargin.losses import AlphaLoss
 
 STEPS = 3
-LOSSES: dict[str, AlphaLoss] = {
-    "QMargin s=6": QMargin(scale=6.0),
-    "QMargin s=64": QMargin(scale=64.0),
-    "ArcFace": ArcFace(),
-}
+LOSSES: dict[str, AlphaLoss] = {"QMargin": QMargin(scale=6.0), "ArcFace": ArcFace()}
+WIRE_CLASSES, WIRE_BATCH = 20_000, 768  # few classes and many rows: the bytes are payload, not headers
 CLUSTERS = (8, 64)
 CLASSES = (10**6, 10**7, 10**8)
 CLONE_NEWNET = 0x40000000
@@ -78,6 +77,16 @@ def step(head: ShardedHead, number: int, batch: int) -> None:
     head(embeddings[head.ranks.rank].requires_grad_(), labels[head.ranks.rank]).backward()
 
 
+def _through_the_loopback(action: Callable[[], None]) -> int:
+    """Bytes of all ranks that an action sends."""
+    distributed.barrier()
+    begin = loopback_bytes()
+    distributed.barrier()
+    action()
+    distributed.barrier()
+    return loopback_bytes() - begin
+
+
 def run(rank: int, ranks: int, problem: Problem, loss: AlphaLoss, store: Path) -> dict[str, float]:
     """One rank: a warm-up on few classes, then what three steps take at most."""
     torch.set_num_threads(1)
@@ -96,24 +105,23 @@ def run(rank: int, ranks: int, problem: Problem, loss: AlphaLoss, store: Path) -
         step(head, number, problem.batch)
         optimizer.step()
     peak = _status("VmHWM") - before
-    head.ranks.sent.clear()
-    distributed.barrier()
-    quiet = loopback_bytes()
-    distributed.barrier()
-    barrier = loopback_bytes() - quiet
-    distributed.barrier()
-    begin = loopback_bytes()
-    step(head, 0, problem.batch)
-    distributed.barrier()
-    wire = loopback_bytes() - begin - barrier
+    support = head.stats.support_size.item()
     with FlopCounterMode(display=False) as flops:
         step(head, 0, problem.batch)
+    del head, optimizer
+    head = ShardedHead(WIRE_CLASSES, problem.dim, loss)
+    step(head, 0, WIRE_BATCH)
+    wire = _through_the_loopback(lambda: None)
+    head.ranks.sent.clear()
+    wire = _through_the_loopback(lambda: step(head, 0, WIRE_BATCH)) - wire
     result = {
         "memory": peak,
-        "sent": sum(head.ranks.sent.values()) / 2,
+        "sent": sum(head.ranks.sent.values()),
         "wire": wire,
         "products": flops.get_total_flops(),
-        "support": head.stats.support_size.item(),
+        "support": support,
+        "wire support": head.stats.support_size.item(),
+        "scattered": head.ranks.sent["gradients of directions"],
     }
     distributed.destroy_process_group()
     return result
@@ -152,15 +160,23 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, str]]:
     rows = []
     for name, loss in LOSSES.items():
         for ranks in arguments.ranks:
-            whole = Problem(classes=arguments.classes, dim=arguments.dim, batch=arguments.batch, alpha=loss.alpha)
+            whole = Problem(
+                classes=arguments.classes,
+                dim=arguments.dim,
+                batch=arguments.batch,
+                alpha=loss.alpha,
+                precision="bfloat16" if multiplies(torch.bfloat16, torch.device("cpu")) else "float32",
+            )
             found = measured(ranks, whole, loss)
             formula = sharded(replace(whole, support=max(found[0]["support"], 1.0)), ranks)
-            products = (8.0 if loss.alpha == 1.0 else 2.0) * whole.batch * whole.matrix / ranks
+            support = max(found[0]["wire support"], 1.0)
+            of_wire = sharded(replace(whole, classes=WIRE_CLASSES, batch=WIRE_BATCH, support=support), ranks)
             expected = {
                 "memory": formula.cost.beyond,
-                "sent": formula.bytes_sent,
-                "wire": formula.bytes_sent * ranks,
-                "products": products,
+                "products": (8.0 if loss.alpha == 1.0 else 2.0) * whole.batch * whole.matrix / ranks,
+                "sent": of_wire.bytes_sent,
+                # gloo scatters a sum by an all-reduce of the whole, twice a ring's bytes
+                "wire": ranks * (of_wire.bytes_sent + found[0]["scattered"]),
             }
             row = {"loss": name, "ranks": str(ranks), "support": f"{found[0]['support']:.1f}"}
             for key, value in expected.items():
@@ -206,10 +222,11 @@ def cluster(arguments: argparse.Namespace) -> list[dict[str, str]]:
 
 
 def main() -> None:
+    """Measure, or calculate."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("measure")
-    one.add_argument("--classes", type=int, default=800_000)
+    one.add_argument("--classes", type=int, default=400_000)
     one.add_argument("--dim", type=int, default=128)
     one.add_argument("--batch", type=int, default=96)
     one.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 4])

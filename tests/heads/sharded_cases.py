@@ -194,6 +194,7 @@ TRAININGS = {
     "adamw": Training(QMargin(), steps=6, make_optimizer=adamw),
     "clipped": Training(QMargin(), clip=0.05),
     "accumulated": Training(QMargin(), micro_batches=3),
+    "bfloat16-screening": Training(QMargin(), options=(("precision", "bfloat16"),)),
     "float32-screening": Training(QMargin(), options=(("precision", "float32"),)),
 }
 

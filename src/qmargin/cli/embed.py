@@ -10,30 +10,41 @@ import tyro
 from rich.console import Console
 
 from qmargin._files import make_folder
+from qmargin.data import ImageFormat
 from qmargin.data.folders import IMAGE_EXTENSIONS
-from qmargin.scoring import Embeddings, embed_files, embed_files_onnx
+from qmargin.scoring import Embeddings, embed_files, embed_files_onnx, embed_files_torchscript
+from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.scoring.vector_files import VectorSet
 from qmargin.training import RunFolder
 
-CODE = (".bin", ".ckpt", ".jit", ".pkl", ".pt", ".pth", ".ts")  # files of models that may hold code
+PICKLED = (".bin", ".ckpt", ".pkl", ".pth")  # files of models that are as a rule pickles
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Embed every image under a folder with a run's newest checkpoint or an ONNX model, into one .npz.
+    """Embed every image under a folder with a run's newest checkpoint or a model of your own, into one .npz.
 
     The .npz holds ids (paths relative to the folder) and embeddings, raw (not of length one): the image's plus its
     mirror's. Another kind of model: embed with its own tools, and save numpy.savez(FILE, ids=..., embeddings=...).
+
+    A TorchScript file is a program: --trust-code says that you know where it comes from. An .onnx file is data.
+
+    Example: qmargin embed model.pt --trust-code --input-size 3 112 112 --images crops --out crops.npz
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained run, or a file ending in .onnx: input (batch, channels, height, width), RGB in [-1, 1]."""
+    """Folder of a trained run, or a file ending in .onnx, or of TorchScript in .pt, .ts, .jit: input (batch, channels,
+    height, width), RGB in [-1, 1]."""
     images: Path
     """Folder that is searched for images, with all folders in it."""
     out: Path
     """The .npz to write."""
     device: str | None = None
-    """Where to embed with a run: cpu, cuda, ...; that of the training unless given. ONNX models run on the CPU."""
+    """Where to embed: cpu, cuda, ...; that of the training unless given. ONNX models run on the CPU."""
+    trust_code: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run the code that a TorchScript model brings along."""
+    input_size: tuple[int, int, int] | None = None
+    """Channels, height and width that a TorchScript model takes; ONNX models and runs know theirs."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -53,11 +64,32 @@ def run(words: Sequence[str]) -> None:
 
 
 def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
-    if arguments.model.suffix in CODE:
+    suffix = arguments.model.suffix
+    if suffix in PICKLED:
         raise ValueError(
-            f"{arguments.model} is not opened: a TorchScript or pickled model may run code of its author; export it to "
-            "ONNX (torch.onnx.export)"
+            f"{arguments.model} is not opened: a pickled model may run code of its author; export it to ONNX "
+            "(torch.onnx.export)"
         )
-    if arguments.model.suffix == ".onnx":
+    if suffix not in TORCHSCRIPT and (arguments.trust_code or arguments.input_size is not None):
+        raise ValueError(
+            f"--trust-code and --input-size are for TorchScript models ({', '.join(TORCHSCRIPT)}), "
+            f"got {arguments.model}"
+        )
+    if suffix in TORCHSCRIPT:
+        return _embed_torchscript(arguments, files)
+    if suffix == ".onnx":
         return embed_files_onnx(arguments.model, files)
     return embed_files(RunFolder(arguments.model), files, arguments.device)
+
+
+def _embed_torchscript(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
+    if not arguments.trust_code:
+        raise ValueError(
+            f"{arguments.model} is not opened: a TorchScript model may run code of its author; export it to ONNX "
+            "(torch.onnx.export), or give --trust-code if it is your own"
+        )
+    if arguments.input_size is None:
+        raise ValueError(f"{arguments.model} does not say what it takes: give --input-size CHANNELS HEIGHT WIDTH")
+    channels, height, width = arguments.input_size
+    image = ImageFormat(height=height, width=width, channels=channels)
+    return embed_files_torchscript(arguments.model, files, image, arguments.device)

@@ -13,9 +13,10 @@ from qmargin.heads.collectives import Group
 from qmargin.heads.contract import PROTOTYPE_STD, HeadStats, Reduction, RowTerms
 from qmargin.heads.gathered import Pairs, gathered_cosines, pair_cosines
 from qmargin.heads.partition import Partition
+from qmargin.heads.products import Precision, screening_precision
 from qmargin.heads.rows import table_terms
 from qmargin.heads.screening import Survivors
-from qmargin.heads.streaming import Precision, StreamingHead
+from qmargin.heads.streaming import StreamingHead
 from qmargin.losses import AlphaLoss
 from qmargin.optim import Update
 
@@ -86,7 +87,7 @@ class ShardedHead(StreamingHead):
         *,
         group: distributed.ProcessGroup | None = None,
         backbone_gradients: BackboneGradients = "averaged",
-        precision: Precision = "bfloat16",
+        precision: Precision = "auto",
         chunk: int | None = None,
         update: Update = "dense",
         reduction: Reduction = "mean",
@@ -184,8 +185,9 @@ class ShardedHead(StreamingHead):
 
     def _sizes(self, directions: Tensor, refusal: ValueError | None) -> list[int]:
         """Rows of every rank; refuses what they do not agree on."""
+        precision = screening_precision(self.precision, self.weight.device)
         settings = (
-            self.num_classes, self.embedding_dim, self.loss, self.reduction, self.precision, self.backbone_gradients,
+            self.num_classes, self.embedding_dim, self.loss, self.reduction, precision, self.backbone_gradients,
             self.base is None, self.weight.dtype,
         )  # fmt: skip
         graph = torch.is_grad_enabled() and directions.requires_grad
