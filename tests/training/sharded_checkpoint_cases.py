@@ -3,6 +3,7 @@
 Four ranks train, save and go on; then three, two and one (a streaming head) read what they saved and go on from there.
 """
 
+import copy
 import json
 import multiprocessing
 import sys
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from qmargin import QMargin, StreamingHead
 from qmargin.heads import Head, ShardedHead
+from qmargin.heads.collectives import Group
 from qmargin.training.checkpoint import State
 from qmargin.training.sharded_checkpoint import (
     as_sharded,
@@ -24,6 +27,7 @@ from qmargin.training.sharded_checkpoint import (
     open_sharded_checkpoint,
     save_sharded_checkpoint,
 )
+from qmargin.training.sync_norm import with_global_norms
 
 CLASSES, DIM, BATCH, RANKS = 50, 6, 9, 4
 SAVED, LAST = 4, 8  # steps
@@ -140,6 +144,29 @@ def refusals(groups: dict[int, distributed.ProcessGroup], folder: Path) -> None:
         assert "rank 0: cannot write" in str(error)  # noqa: PT017
 
 
+def global_norms(group: distributed.ProcessGroup, rank: int) -> None:
+    """A network with batch norms, its batch shared out: outputs, running statistics and gradients of one process."""
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5, momentum=None)]
+    one = nn.Sequential(*layers, nn.BatchNorm1d(5, affine=False)).double()
+    shared = with_global_norms(copy.deepcopy(one), Group(group))
+    parallel = DistributedDataParallel(shared, process_group=group)
+    assert list(shared.state_dict()) == list(one.state_dict())
+    images = torch.randn(3 * RANKS, 2, 4, 4, dtype=torch.float64)
+    mine = slice(3 * rank, 3 * rank + 3)
+    factors = torch.randn(3 * RANKS, 5, dtype=torch.float64)
+    for _ in range(2):
+        whole, part = one(images), parallel(images[mine])
+        (whole * factors).sum().backward()
+        (part * factors[mine] * RANKS).sum().backward()  # DDP divides by the number of ranks
+        torch.testing.assert_close(part, whole[mine])
+    for (name, own), theirs in zip(shared.named_parameters(), one.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, theirs.grad, msg=lambda text, name=name: f"{name}: {text}")
+    for (name, own), theirs in zip(shared.named_buffers(), one.buffers(), strict=True):
+        torch.testing.assert_close(own, theirs, msg=lambda text, name=name: f"{name}: {text}")
+    torch.testing.assert_close(shared.eval()(images), one.eval()(images))
+
+
 def run(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     timeout = timedelta(seconds=60)
@@ -152,6 +179,7 @@ def run(rank: int, folder: Path) -> None:
         for name in OPTIMIZERS:
             cases(name, groups, rank, folder / name)
         refusals(groups, folder)
+        global_norms(groups[RANKS], rank)
     except Exception:  # noqa: BLE001 - the test prints it
         failure = traceback.format_exc()
     (folder / f"rank{rank}.json").write_text(json.dumps(failure))

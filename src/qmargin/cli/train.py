@@ -18,6 +18,7 @@ from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
 from qmargin.training.codec import flatten
 from qmargin.training.log import peak_memory_mib
+from qmargin.training.ranks import own_rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +61,13 @@ def run(words: Sequence[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     config = _with_absolute_paths(arguments.config)
-    show_settings(config)
+    if own_rank()[0] == 0:
+        show_settings(config)
     if arguments.out.resolve() == Path.cwd():
         raise ValueError("--out must be a folder of its own, not the current one; for example --out runs/first")
     folder = train_run(config, arguments.out, resume=arguments.resume)
+    if own_rank()[0] > 0:
+        return
     evaluation = f"qmargin evaluate {shlex.quote(str(folder.path))}"
     done = f"trained: {folder.path}   peak memory: {peak_memory_mib():,.0f} MiB   next: {evaluation}"
     Console().print(done, soft_wrap=True, markup=False)

@@ -8,6 +8,7 @@ import torch
 from qmargin.heads.contract import Head
 from qmargin.heads.dense import DenseHead
 from qmargin.heads.products import Precision
+from qmargin.heads.sharded import ShardedHead
 from qmargin.heads.streaming import StreamingHead
 from qmargin.losses import AlphaLoss
 from qmargin.optim import Update
@@ -53,13 +54,25 @@ class HeadConfig:
         return self.kind == "streaming" or (self.kind == "auto" and num_classes >= STREAMING_FROM)
 
     def build(
-        self, num_classes: int, embedding_dim: int, loss: AlphaLoss, device: torch.device | str | None = None
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        loss: AlphaLoss,
+        device: torch.device | str | None = None,
+        *,
+        sharded: bool = False,
     ) -> Head:
         """The head, with fresh prototypes from torch's generator: the same ones whatever the kind.
+
+        `sharded` shares the classes out over the ranks of torch.distributed, whatever the kind.
 
         Raises:
             ValueError: lazy updates, while auto chooses the dense head; what the head refuses.
         """
+        if sharded:
+            return ShardedHead(
+                num_classes, embedding_dim, loss, precision=self.precision, update=self.update, device=device
+            )
         if self.streams(num_classes):
             return StreamingHead(
                 num_classes, embedding_dim, loss, precision=self.precision, update=self.update, device=device

@@ -33,6 +33,11 @@ class RunFolder:
         return self.path / "checkpoint.safetensors"
 
     @property
+    def shards(self) -> Path:
+        """Checkpoints of a training by several processes: step-N, each a folder of shards."""
+        return self.path / "shards"
+
+    @property
     def log(self) -> Path:
         """The training log, one row every `log_every` steps, as CSV."""
         return self.path / "log.csv"
@@ -88,7 +93,7 @@ class RunFolder:
         Raises:
             ValueError: a run is there and `resume` is off, or its config differs, or the folder cannot be written.
         """
-        if not (self.checkpoint.exists() or self.log.exists()):  # nothing was trained here yet
+        if not (self.checkpoint.exists() or self.shards.exists() or self.log.exists()):  # nothing was trained here yet
             write_text(self.config, to_json(config) + "\n")
             return
         if not resume:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qmargin.data import Batch, ImageBatches, Samples, ShuffledBatches, normalise, write_manifest
-from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
+from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
 from qmargin.training.guard import (
@@ -21,7 +21,7 @@ from qmargin.training.guard import (
     gradient_values,
     naming_the_batch,
 )
-from qmargin.training.log import TrainingLog
+from qmargin.training.ranks import World, newest_state, processes
 from qmargin.training.schedule import learning_rate
 from qmargin.training.state import TrainingState
 
@@ -33,7 +33,8 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
 def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | None = None) -> RunFolder:
     """Train one run into the folder `out`; a killed run continues with `resume` to the same weights.
 
-    On the CPU, with the same number of threads, "the same" is bit for bit.
+    On the CPU, with the same number of threads, "the same" is bit for bit. Started by torchrun, the processes train one
+    run together, that of one process up to rounding: docs/sharding.md.
 
     Args:
         config: the whole setting.
@@ -48,45 +49,60 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
         ValueError: bad settings, data or folder; a loss or gradient that is not finite (before any weight moved).
         Interrupted: SIGINT or SIGTERM arrived; the checkpoint of the last whole step is written.
     """
-    run = RunFolder(out)
+    with processes(config.device) as world:
+        return _train(config, RunFolder(out), world, resume, title or config.loss.name)
+
+
+def _train(config: TrainConfig, run: RunFolder, world: World, resume: bool, title: str) -> RunFolder:
     manifest = read_samples(config)
     samples = manifest.subset("train")
-    order = ShuffledBatches(len(samples), config.batch_size, config.seed)
+    order = world.order(len(samples), config.batch_size, config.seed)
+    whole = ShuffledBatches(len(samples), config.batch_size, config.seed)  # the same for any number of ranks
     steps = config.epochs * order.steps_per_epoch
     steps = steps if config.max_steps is None else min(steps, config.max_steps)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    state = TrainingState.create(config, samples.num_classes)  # before the folder: a bad device leaves nothing behind
+    # before the folder: a bad device leaves nothing behind
+    state = TrainingState.create(config, samples.num_classes, world)
 
     def checkpoint() -> None:
-        progress = {"sampler": order.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
-        save_checkpoint({**state.state_dict(), **progress}, run.checkpoint)
+        progress = {"sampler": whole.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
+        world.save({**state.state_dict(), **progress}, run, state.head)
 
-    with run.locked():
-        run.open(config, resume=resume)
-        if run.checkpoint.exists():
-            with open_checkpoint(run.checkpoint) as saved:
-                order.check_state(saved["sampler"])
-                check_manifest(manifest, saved, run)
-                state.load_state_dict(saved)
-        else:
-            write_manifest(manifest, run.manifest)
+    with world.locked(run):
+        world.first(lambda: run.open(config, resume=resume))
+        if not _resumed(state, run, whole, manifest):
+            world.first(lambda: write_manifest(manifest, run.manifest))
         if state.step == steps:
             return run
+        world.seed_dropout(config.seed, state.step)
         state.backbone.train()
         batches = ImageBatches(samples, config.data.image, config.data.augmentation, order, config.data.workers)
-        log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
+        log = world.log(run, start=state.step, steps=steps, every=config.log_every, title=title)
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:
-                with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], out):
+                with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], run.path):
                     numbers, settings = train_step(state, batch, config, steps)
                 settings["epoch"] = state.step / order.steps_per_epoch
-                log.add(state.step, len(batch.labels), state.head.stats, numbers, settings)
-                if state.step % config.checkpoint_every == 0 or state.step == steps or stopping():
+                log.add(state.step, len(batch.labels) * world.size, state.head.stats, numbers, settings)
+                stop = world.any(stopping())
+                if state.step % config.checkpoint_every == 0 or state.step == steps or stop:
                     checkpoint()
-                if stopping() and state.step < steps:
+                if state.step == steps or stop:
+                    world.merge(run)
+                if stop and state.step < steps:
                     raise Interrupted(f"stopped after step {state.step} of {steps}; continue with --resume")
     return run
+
+
+def _resumed(state: TrainingState, run: RunFolder, order: ShuffledBatches, manifest: Samples) -> bool:
+    """Whether there was a checkpoint to go on from."""
+    with newest_state(run, state.head) as saved:
+        if saved is not None:
+            order.check_state(saved["sampler"])
+            check_manifest(manifest, saved, run)
+            state.load_state_dict(saved)
+        return saved is not None
 
 
 def train_step(
@@ -101,7 +117,7 @@ def train_step(
     images = normalise(batch.images.to(config.device, non_blocking=True))  # (batch, channels, height, width)
     labels = batch.labels.to(config.device, non_blocking=True)  # (batch,)
     with _precision(config):
-        embeddings = state.backbone(images)  # (batch, dim)
+        embeddings = state.forward(images)  # (batch, dim)
     value = _finite_loss(state, config, images, embeddings, labels)
 
     state.zero_grad()

@@ -1,6 +1,6 @@
 """Everything that changes during a run, in one object that can be saved and restored bit for bit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qmargin.heads import Head
+from qmargin.heads import Head, ShardedHead
 from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
-from qmargin.training.sharded_checkpoint import StoredRows
+from qmargin.training.ranks import World
+from qmargin.training.sharded_checkpoint import StoredRows, as_sharded
 from qmargin.training.tensorfile import Stored
 
 Copy = tuple[Stored | StoredRows, Tensor]  # from the file to the memory
@@ -24,15 +25,19 @@ class TrainingState:
     backbone: nn.Module
     head: Head
     optimizers: dict[str, torch.optim.Optimizer]  # "backbone" and "head"
+    forward: Callable[[Tensor], Tensor]  # the backbone; of several processes, with gradients averaged over them
     step: int = 0
 
     @classmethod
-    def create(cls, config: TrainConfig, num_classes: int) -> "TrainingState":
-        """Fresh weights from the config's seed."""
+    def create(cls, config: TrainConfig, num_classes: int, world: World | None = None) -> "TrainingState":
+        """Fresh weights from the config's seed, the same for any number of processes."""
+        world = world or World()
         check_device(config.device)
         torch.manual_seed(config.seed)
         backbone = config.backbone.build().to(config.device)
-        head = config.head.build(num_classes, config.backbone.embedding_dim, config.loss.at(0.0), config.device)
+        head = config.head.build(
+            num_classes, config.backbone.embedding_dim, config.loss.at(0.0), config.device, sharded=world.size > 1
+        )
         settings = config.optimizer
         rate, momentum, decay = settings.learning_rate, settings.momentum, settings.weight_decay
         return cls(
@@ -44,6 +49,7 @@ class TrainingState:
                 ),
                 "head": head.make_optimizer(lr=rate, momentum=momentum, weight_decay=decay, nesterov=settings.nesterov),
             },
+            world.parallel(backbone),
         )
 
     def set_learning_rate(self, rate: float) -> None:
@@ -65,11 +71,15 @@ class TrainingState:
 
     def state_dict(self) -> State:
         """All of it, with every generator, as a tree for `save_checkpoint`; tensors are those in use, not copies."""
+        head, slots = self.head.state_dict(), {name: _slots(optimizer) for name, optimizer in self.optimizers.items()}
+        if isinstance(self.head, ShardedHead):
+            head = as_sharded(head, self.head)
+            slots["head"]["state"] = as_sharded(slots["head"]["state"], self.head)
         return {
             "step": self.step,
             "backbone": self.backbone.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizers": {name: _slots(optimizer) for name, optimizer in self.optimizers.items()},
+            "head": head,
+            "optimizers": slots,
             "generators": _generators(),
         }
 
