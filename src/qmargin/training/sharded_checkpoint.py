@@ -23,7 +23,10 @@ from safetensors import SafetensorError
 from torch import Tensor, distributed
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DeviceMesh, DTensor, Shard
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
 
 from qmargin._files import cannot_write, make_folder, publish_folder
 from qmargin.heads import ShardedHead
@@ -85,7 +88,7 @@ def save_sharded_checkpoint(state: State, directory: Path, head: ShardedHead) ->
     on_first_rank(ranks, lambda: _make_room(directory, final, partial))
     refusal = None
     try:
-        dcp.save(shards, storage_writer=_writer(partial / SHARDS), process_group=ranks.group)
+        save(shards, storage_writer=_writer(partial / SHARDS), process_group=ranks.group)
     except CheckpointException as error:
         refusal = ValueError(f"cannot write {partial / SHARDS}: {next(iter(error.failures.values()))[0]}")
     ranks.announce([], refusal)
@@ -164,11 +167,11 @@ class StoredRows:
         wanted = target.detach() if self.head is None else _dtensor(target, self.head)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # each rank reads for itself
-            dcp.load({self.name: wanted}, storage_reader=_reader(self.folder), no_dist=True)
+            load({self.name: wanted}, storage_reader=_reader(self.folder), no_dist=True)
 
 
 def _reader(folder: Path) -> Any:  # noqa: ANN401 - as _writer
-    return dcp.HuggingFaceStorageReader(str(folder))
+    return dcp.HuggingFaceStorageReader(str(folder))  # type: ignore[attr-defined] # torch has it, its stubs do not say
 
 
 @contextmanager
