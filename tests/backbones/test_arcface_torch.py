@@ -56,8 +56,10 @@ def by_hand(weights: Weights, x: Tensor) -> Tensor:
     """Forward pass of arcface_torch's iresnet.py in evaluation mode."""
 
     def norm(name: str, x: Tensor) -> Tensor:
-        named = [weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-        return F.batch_norm(x, *named, training=False, eps=1e-5)
+        mean, var, weight, bias = (
+            weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=1e-5)
 
     x = F.prelu(norm("bn1", F.conv2d(x, weights["conv1.weight"], padding=1)), weights["prelu.weight"])
     for stage, count in enumerate(BLOCKS, 1):

@@ -11,29 +11,27 @@ from rich.console import Console
 
 from qmargin._files import make_folder
 from qmargin.data.folders import IMAGE_EXTENSIONS
-from qmargin.scoring import Embeddings, embed_files, embed_files_onnx
+from qmargin.scoring import embed_files_with, open_embedder
 from qmargin.scoring.vector_files import VectorSet
-from qmargin.training import RunFolder
-
-CODE = (".bin", ".ckpt", ".jit", ".pkl", ".pt", ".pth", ".ts")  # files of models that may hold code
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Embed every image under a folder with a run's newest checkpoint or an ONNX model, into one .npz.
+    """Embed every image under a folder with a run's newest checkpoint, a model file or an ONNX model, into one .npz.
 
     The .npz holds ids (paths relative to the folder) and embeddings, raw (not of length one): the image's plus its
     mirror's. Another kind of model: embed with its own tools, and save numpy.savez(FILE, ids=..., embeddings=...).
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained run, or a file ending in .onnx: input (batch, channels, height, width), RGB in [-1, 1]."""
+    """Folder of a trained run; a .safetensors file of qmargin export or import; or an .onnx file: input
+    (batch, channels, height, width), RGB in [-1, 1]."""
     images: Path
     """Folder that is searched for images, with all folders in it."""
     out: Path
     """The .npz to write."""
     device: str | None = None
-    """Where to embed with a run: cpu, cuda, ...; that of the training unless given. ONNX models run on the CPU."""
+    """Where to embed: cpu, cuda, ...; that of the training unless given. Files run on the CPU."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -45,19 +43,8 @@ def run(words: Sequence[str]) -> None:
     if not files:
         raise ValueError(f"no image under {arguments.images}: looked for {' '.join(IMAGE_EXTENSIONS)}")
     make_folder(arguments.out.parent)
-    embeddings = _embed(arguments, files)
+    embeddings = embed_files_with(open_embedder(arguments.model, arguments.device), files)
     ids = np.array([file.relative_to(arguments.images).as_posix() for file in files])
     VectorSet(ids, embeddings.vectors).save(arguments.out)
     shape = f"{len(files)} embeddings of dimension {embeddings.vectors.shape[1]}"
     Console().print(f"saved: {arguments.out} ({shape})", soft_wrap=True, markup=False)
-
-
-def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
-    if arguments.model.suffix in CODE:
-        raise ValueError(
-            f"{arguments.model} is not opened: a TorchScript or pickled model may run code of its author; export it to "
-            "ONNX (torch.onnx.export)"
-        )
-    if arguments.model.suffix == ".onnx":
-        return embed_files_onnx(arguments.model, files)
-    return embed_files(RunFolder(arguments.model), files, arguments.device)

@@ -99,7 +99,7 @@ def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None
     Raises:
         ValueError: the same file twice, a file that is no image, or no checkpoint.
     """
-    return trained_backbone(run, device).embed(_listed(files))
+    return trained_backbone(run, device).embed(listed(files))
 
 
 def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
@@ -111,10 +111,10 @@ def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
     See also `qmargin.scoring.onnx_model`, which says what the model must be like.
     """
     backbone = OnnxBackbone(model)
-    return embed(backbone, _listed(files), backbone.image)
+    return embed(backbone, listed(files), backbone.image)
 
 
-def _listed(files: Sequence[Path]) -> Manifest:
+def listed(files: Sequence[Path]) -> Manifest:
     """A manifest of any files, from the root on."""
     names = tuple(file.resolve().as_posix().removeprefix("/") for file in files)
     return Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
