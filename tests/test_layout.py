@@ -29,7 +29,7 @@ MAY_IMPORT = {  # stage: the other stages it may import
     "bench": {"divergence", "losses", "optim", "heads"},
     "training": {"data", "backbones", "divergence", "losses", "optim", "heads"},
     "scoring": {"data", "backbones", "training"},
-    "protocols": {"data", "scoring", "metrics"},
+    "protocols": {"data", "training", "scoring", "metrics"},
     "report": {"metrics", "protocols"},
     "export": {"data", "training", "scoring"},
     "recipes": {"data", "backbones", "losses", "heads", "training"},

@@ -18,7 +18,8 @@ from qmargin.scoring.onnx_model import OnnxBackbone
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.checkpoint import State, open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
-from qmargin.training.state import check_device, load_weights
+from qmargin.training.state import check_device
+from qmargin.training.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ class Embeddings:
 
 
 def embed(
-    backbone: nn.Module, manifest: Samples, image: ImageFormat, *, batch_size: int = 128, device: str = "cpu"
+    backbone: nn.Module,
+    manifest: Samples,
+    image: ImageFormat,
+    *,
+    batch_size: int = 128,
+    device: str = "cpu",
+    quiet: bool = False,
 ) -> Embeddings:
     """Embed every image of a manifest: the raw embedding of the image plus that of its mirror, in float32.
 
@@ -53,6 +60,7 @@ def embed(
         image: how they are decoded.
         batch_size: images at a time.
         device: where the backbone is.
+        quiet: show no progress bar, as inside another one.
 
     Returns:
         Embeddings with vectors (images, dim), in the order of the manifest.
@@ -61,7 +69,7 @@ def embed(
     parts: list[NDArray[np.float32]] = []
     total = -(-len(manifest) // batch_size)
     with torch.inference_mode(), closing(sequential(manifest, image, batch_size)) as stream:
-        for batch in track(stream, "embedding", total=total, transient=True):
+        for batch in track(stream, "embedding", total=total, transient=True, disable=quiet):
             images = normalise(batch.images.to(device))  # (batch, channels, height, width)
             both = backbone(images) + backbone(images.flip(-1))  # (batch, dim)
             parts.append(both.float().cpu().numpy())
@@ -121,7 +129,7 @@ def listed(files: Sequence[Path]) -> Manifest:
 
 
 class Trained(NamedTuple):
-    """The backbone of a run with its newest weights."""
+    """The backbone of a run with its newest weights: their mean, where the run keeps one (`averaging`)."""
 
     config: TrainConfig
     backbone: nn.Module  # in evaluation mode, on `device`
@@ -141,6 +149,6 @@ def trained_backbone(run: RunFolder, device: str | None = None) -> Trained:
     check_device(device)
     backbone = config.backbone.build().to(device)
     with open_checkpoint(run.checkpoint) as saved:  # the head, often far larger, stays on the disk
-        load_weights(backbone, saved["backbone"])
+        load_weights(backbone, saved.get("average") or saved["backbone"])
         origin = {"manifest": saved["manifest"], "step": int(saved["step"])}
     return Trained(config, backbone.eval(), device, origin)

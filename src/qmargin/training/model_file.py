@@ -15,8 +15,8 @@ from qmargin._files import replacing
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
 from qmargin.data import ImageFormat
 from qmargin.training.codec import structured, to_json
-from qmargin.training.state import load_weights
 from qmargin.training.tensorfile import Stored, TensorFileError, map_file, write_tensors
+from qmargin.training.weights import load_weights
 
 SUFFIX = ".safetensors"
 MODEL_KEY = "qmargin_model"  # of the metadata, here and in exported ONNX models
