@@ -20,7 +20,7 @@ def config() -> TrainConfig:
     return replace(
         config,
         data=replace(config.data, validation_identities=8),
-        backbone=replace(config.backbone, width=4, embedding_dim=16),  # type: ignore[call-arg] # an IResNet
+        backbone=replace(config.backbone, width=4, embedding_dim=16),
         validation=ValidationConfig(every=5),
     )
 
