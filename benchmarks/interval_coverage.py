@@ -129,22 +129,24 @@ def bca(estimates: Floats, values: Floats, without: Floats) -> tuple[Floats, Flo
             z = shift + normal.inv_cdf(tail)
             shares.append(normal.cdf(shift + z / (1 - acceleration * z)))
         ends.append(np.quantile(row, shares))
-    low, high = np.array(ends).T
-    return low, high
+    both: Floats = np.array(ends)
+    return both[:, 0], both[:, 1]
 
 
 def by_method(found: Resamples, without: Floats, *, paired: bool) -> list[tuple[Floats, Floats]]:
     """Ends of the intervals of all figures by each of `METHODS`."""
 
     def taken(part: Floats) -> Floats:
-        return part[1] - part[0] if paired else part[0]
+        chosen: Floats = part[1] - part[0] if paired else part[0]
+        return chosen
 
     estimates, values, of_pairs = taken(found.estimates), taken(found.values), taken(found.of_pairs)
     people, plain = found.subjects, values.var(axis=1, ddof=1)
     low, high = percentiles(values, CONFIDENCE)
     if paired:
-        both = [part[::-1] for part in (found.estimates, found.values, found.of_pairs)]
-        shipped = difference_interval("t", *both, people, CONFIDENCE)
+        shipped = difference_interval(
+            "t", found.estimates[::-1], found.values[::-1], found.of_pairs[::-1], people, CONFIDENCE
+        )
     else:
         shipped = interval("wilson", estimates, values, of_pairs, people, CONFIDENCE)
     nothing = np.full(estimates.size, np.nan)

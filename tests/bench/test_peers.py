@@ -81,7 +81,7 @@ def test_a_row_has_every_column(scripts: dict[str, ModuleType], monkeypatch: pyt
     monkeypatch.setattr(head, "peak_of", lambda _side, _sizes, _threads: head.Peak(2_000_000, 1_000_000))
     sides = [side for side in head.all_sides() if not side.name.startswith(("cut", "linear"))]
     names = [side.name for side in sides]
-    assert len(set(names)) == len(names) == 18
+    assert len(set(names)) == len(names) == 21
     measured = head.measure(head.that_run(sides, SIZES), SIZES, threads=1, rounds=1, steps=1)
     assert [row["side"] for row in measured] == names
     assert all(set(row) <= set(head.COLUMNS) for row in measured)
@@ -116,11 +116,20 @@ def test_the_exponent_is_the_slope_in_logarithms(scripts: dict[str, ModuleType])
 
 
 def test_training_lowers_the_loss_and_logs_supports(scripts: dict[str, ModuleType]) -> None:
-    rows = list(scripts["head_training"].train(200, scale=6.0, update="lazy", steps=60, every=30))
-    assert [row["step"] for row in rows] == ["1", "30", "60"]
-    assert tuple(rows[0]) == scripts["head_training"].COLUMNS
-    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
-    assert 1.0 <= float(rows[-1]["support_size"]) < float(rows[0]["support_size"]) <= 200.0
+    script = scripts["head_training"]
+    names = [script.REFERENCE, "QMargin(1.5) s=6"]
+    learners = [script.Learner(name, 200, "lazy", 60) for name in names]
+    rows = list(script.train(learners, script.Samples(200, torch.Generator().manual_seed(1)), 60, 30))
+    assert [(row["step"], row["loss function"]) for row in rows] == [
+        (step, name) for step in ("1", "10", "30", "60") for name in names
+    ]
+    assert tuple(rows[0]) == script.COLUMNS
+    for first, last in zip(rows[:2], rows[-2:], strict=True):
+        assert float(last["loss"]) < 0.8 * float(first["loss"])
+    sparse = [float(row["support_size"]) for row in rows[1::2]]
+    assert 1.0 <= sparse[-1] < sparse[0] <= 200.0
+    assert [float(row[script.RATIO]) for row in rows[::2]] == [1.0] * 4  # of itself
+    assert all(0.0 < float(row[script.RATIO]) != 1.0 for row in rows[1::2])
 
 
 def test_the_plot_draws_the_sides_it_knows(scripts: dict[str, ModuleType]) -> None:

@@ -59,7 +59,8 @@ def test_pairs_packs_and_judges_the_same_images_alike(
     main(["pairs", str(run), str(path), str(packed), "--images", str(images), "--out", str(tmp_path / "out")])
     shown = capsys.readouterr().out
     table = (tmp_path / "out" / "pairs.md").read_text()
-    assert "Accuracy (grid)" in shown
+    assert "(grid)" in shown
+    assert "Accuracy (grid) (%)" in table
     assert f"packed: SHA-256 {read_bin(packed).sha256}" in table
     listed, binary = json.loads((tmp_path / "out" / "pairs.json").read_text())["sets"]
     assert "packed" in (tmp_path / "out" / "pairs.tex").read_text()
@@ -100,7 +101,8 @@ def test_ijb_prints_each_preset_and_saves_it(ijb: Path, tmp_path: Path, capsys: 
     saved, _ = record["verification"]
     assert record["published"] == []  # the invented set is neither IJB-B nor IJB-C
     assert record["system"] == str(ijb / "features.npy")
-    written = {"ijb.md", "ijb.tex", "ijb.csv", "ijb.json"}
+    written = {"ijb.md", "ijb.tex", "ijb.csv", "ijb.json", "ijb.html"}
+    written |= {f"ijb-{curve}.{kind}" for curve in ("det", "roc") for kind in ("svg", "png")}
     written |= {f"ijb-{part}-{preset}.csv" for part in ("points", "1N") for preset in ("insightface", "tface")}
     assert {path.name for path in tmp_path.iterdir()} == written
     assert saved["pooling"] == "N1D1F1"

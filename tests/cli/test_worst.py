@@ -69,8 +69,8 @@ def test_a_trial_list_names_its_worst_trials(tmp_path: Path) -> None:
     for name in ("one", "two"):
         lines = list(csv.reader((out / f"metrics-worst-{name}.csv").read_text().splitlines()))
         assert len(lines) == 7
-        rows = [row.split() for row in (out / f"scores-{name}.txt").read_text().splitlines()]
-        scores = {(row[0], row[1]): float(row[2]) for row in rows}
+        words_of = [row.split() for row in (out / f"scores-{name}.txt").read_text().splitlines()]
+        scores = {(row[0], row[1]): float(row[2]) for row in words_of}
         highest = max(score for (a, b), score in scores.items() if a.split("/")[0] != b.split("/")[0])
         assert scores[lines[1][2], lines[1][3]] == pytest.approx(highest)
     record = json.loads((out / "metrics.json").read_text())

@@ -65,7 +65,8 @@ def test_posterior_and_smax_are_the_numerical_maximum_over_the_simplex(alpha: fl
         minus_objective, np.full(4, 0.25), method="SLSQP", bounds=[(0, 1)] * 4, constraints=simplex,
         options={"ftol": 1e-14, "maxiter": 500},
     )  # fmt: skip
-    np.testing.assert_allclose(reference.softargmax(theta, q, alpha), best.x, atol=2e-6)
+    # the objective is flat where it is largest: its place is known to the root of what its value is, on any processor
+    np.testing.assert_allclose(reference.softargmax(theta, q, alpha), best.x, atol=2e-5)
     smax = reference.loss(theta, 1, q, alpha) - reference.divergence(np.eye(4)[1], q, alpha) + theta[1]
     assert smax == pytest.approx(-best.fun, abs=1e-9)
 

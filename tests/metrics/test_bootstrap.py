@@ -301,7 +301,7 @@ def literal_stratified(
 ) -> list[float]:
     """A resample at a time, a stratum at a time, a copy of a subject at a time: what `strata=` means."""
     generator = np.random.default_rng(seed)
-    found = []
+    found: list[float] = []
     while len(found) < count:
         copies = []
         for stratum in dict.fromkeys(strata[name] for name in sorted(strata)):

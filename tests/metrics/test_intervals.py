@@ -101,12 +101,13 @@ def test_a_difference_is_known_by_its_own_variance() -> None:
     both, still = np.stack([one, other]), np.full((2, 1, 2), 0.3)
     estimates = both.mean(axis=2)
     (low,), (high,) = difference_interval("t", estimates, both, still, 40, 0.95)
-    assert high - low == pytest.approx(2 * 2.0227 * (one - other).std(ddof=1), rel=1e-3)  # many errors: k = 1
+    # many errors: k = p' (1 - p') / (p (1 - p)) = 0.211932 / 0.21 at p = 0.3 of N = 40, almost 1
+    assert high - low == pytest.approx(2 * 2.0227 * (one - other).std(ddof=1) * 1.0092**0.25, rel=1e-3)
     assert (low + high) / 2 == pytest.approx((estimates[0] - estimates[1]).item())
     # few errors: p = 0.02, of the first; sqrt(k) = sqrt(1.5664)
     few = np.stack([one - 0.28 - one.mean() + 0.3, other])
     (low_few,), (high_few,) = difference_interval("t", few.mean(axis=2), few, still, 40, 0.95)
-    assert (high_few - low_few) / (high - low) == pytest.approx(1.5664**0.25, rel=1e-3)
+    assert (high_few - low_few) / (high - low) == pytest.approx((1.5664 / 1.0092) ** 0.25, rel=1e-3)
 
 
 def test_an_unknown_method_for_differences() -> None:

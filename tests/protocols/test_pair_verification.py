@@ -60,7 +60,8 @@ def test_intervals_are_over_the_subjects_that_genuine_pairs_join() -> None:
     assert report.intervals["accuracy"].estimate == pytest.approx(report.accuracy.mean)
     assert report.intervals["accuracy (grid)"].estimate == pytest.approx(report.grid_accuracy.mean)
     assert report.intervals["EER"].estimate == report.eer
-    assert all(one.low < one.estimate < one.high for one in report.intervals.values())
+    assert all(0.0 <= one.low <= one.estimate < one.high < 1.0 for one in report.intervals.values())
+    assert report.intervals["EER"].low < report.eer
     assert report.band is not None
     assert report.warnings == tuple(
         f"TAR@FAR=1e-0{n} rests on {point.false_accepts} false accepts, fewer than 30"

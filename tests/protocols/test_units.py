@@ -45,7 +45,7 @@ def test_a_long_chain() -> None:
 def test_lists_join_what_no_pair_does_and_the_rest_is_counted() -> None:
     first, second, same = np.array([0, 0, 2, 3]), np.array([1, 2, 3, 4]), np.array([True, False, False, False])
     known = np.array([7, UNKNOWN, 9, UNKNOWN, 9])
-    found = units_of(first, second, same, 6, "templates", known)
+    found = units_of(first, second, same, 5, "templates", known)
     assert found.sides.tolist() == [[0, 0], [0, 1], [1, 2], [2, 1]]
     assert found.text == ("3 subjects: templates joined by the 1:N lists and genuine pairs, 1 in none of them one each")
 

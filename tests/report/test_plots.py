@@ -136,7 +136,8 @@ def test_deviates_keep_the_band_around_the_line_and_inside_the_frame() -> None:
 
 @pytest.mark.parametrize("frr", [[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.9, 0.5, 0.0], [0.5, 0.1, 0.0]])
 def test_collapsed_perfect_and_inverted_systems_are_drawn(change: Callable[..., Comparison], frr: list[float]) -> None:
-    band = DetBand(np.array([1e-3, 1e-1, 1.0]), *[np.array(frr)] * 3, 0.95, 100, "wilson")
+    rates = np.array(frr)
+    band = DetBand(np.array([1e-3, 1e-1, 1.0]), rates, rates, rates, 0.95, 100, "wilson")
     drawn = change("CosFace", band=band)
     (far_low, far_high), (frr_low, frr_high) = _limits(curves_of(drawn))
     assert 0.0 < far_low < far_high <= 0.5
@@ -153,8 +154,8 @@ def test_the_drawn_line_and_band_are_the_numbers(comparison: Comparison) -> None
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     for curve, line, area in zip(curves, axes.lines, axes.collections, strict=False):
-        np.testing.assert_allclose(line.get_ydata(), 100.0 * curve.band.tar)
-        np.testing.assert_allclose(line.get_xdata(), curve.band.far)
+        np.testing.assert_allclose(np.asarray(line.get_ydata()), 100.0 * curve.band.tar)
+        np.testing.assert_allclose(np.asarray(line.get_xdata()), curve.band.far)
         corners = np.asarray(area.get_paths()[0].vertices)
         seen = curve.band.frr > 0.0
         assert corners[:, 0].max() == pytest.approx(curve.band.far[seen].max())

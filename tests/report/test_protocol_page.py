@@ -45,7 +45,8 @@ def tables(name: str = "runs/first") -> list[Table]:
 
 
 def curve() -> Curve:
-    band = DetBand(np.array([1e-3, 1.0]), *[np.array([0.5, 0.1])] * 3, 0.95, 100, "wilson")
+    frr = np.array([0.5, 0.1])
+    band = DetBand(np.array([1e-3, 1.0]), frr, frr, frr, 0.95, 100, "wilson")
     return Curve(name="first", band=band, genuine=100, impostor=1000)
 
 

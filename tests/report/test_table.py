@@ -128,3 +128,20 @@ def test_results_are_four_forms_and_a_csv_a_table(tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in paths}
     with pytest.raises(ValueError, match=r"cannot write .*nowhere"):
         write_results(tmp_path / "nowhere", "ijb", [table("one")], {})
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_number_is_cut_off_where_the_terminal_is_narrow(width: int) -> None:
+    names = [f"TAR@FAR=1e-0{k}" for k in range(1, 6)]
+    columns = (Column(name="System", left=True), *(Column(name=name, shown="%", unit=SHARE) for name in names))
+    cells = [share(THIRD / k, low=0.1 / k, high=0.4) for k in range(1, 6)]
+    rows = tuple(Row(cells=(name, *cells)) for name in ("one", "runs/with/a/long/name"))
+    stream = StringIO()
+    Console(file=stream, width=width).print(Table(title="A title", columns=columns, rows=rows).terminal())
+    shown = stream.getvalue()
+    assert max(map(len, shown.splitlines())) <= width
+    for name, cell in zip(names, cells, strict=True):
+        assert shown.count(name) == 1
+        assert shown.count(f"{cell.value}") >= 2
+        assert shown.count(cell.interval) == 2
+    assert shown.count("one") == {40: 5, 60: 3, 80: 2, 200: 1}[width]  # named again in every part

@@ -12,6 +12,7 @@ from qmargin.report.anchors import anchors_of
 from qmargin.report.verification_tables import run_tables, speaker_table
 
 O_LIST = "VoxCeleb1-O (cleaned)"
+ONE = np.array([1.0])
 NAMES = ("EER", "minDCF(0.01)", "minDCF(0.05)")
 
 
@@ -71,7 +72,7 @@ def test_a_run_is_one_row_and_each_point_says_where_it_stands() -> None:
         thresholds={"TAR@FAR=1e-02": 0.51234},
         fars={"TAR@FAR=1e-02": 29 / 4500},
         warnings=(),
-        band=DetBand(*[np.array([1.0])] * 4, 0.95, 100, "wilson"),
+        band=DetBand(ONE, ONE, ONE, ONE, 0.95, 100, "wilson"),
     )
     table, points = run_tables(report, "runs/first", "test")
     assert rows(table.grid())[2] == [

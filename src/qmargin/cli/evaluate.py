@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -68,7 +68,8 @@ def run(words: Sequence[str]) -> None:
     say_saved(paths)
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True)
+class Asked:
     """Which worst errors to show."""
 
     count: int = 0

@@ -112,7 +112,7 @@ def student_quantile(share: float, freedom: int) -> float:
         (79.0 * z**9 + 776.0 * z**7 + 1482.0 * z**5 - 1920.0 * z**3 - 945.0 * z) / 92160.0,
     )
     powers = [freedom * 1.0, freedom**2.0, freedom**3.0, freedom**4.0]
-    return z + sum(term / power for term, power in zip(terms, powers, strict=True))
+    return z + math.fsum(term / power for term, power in zip(terms, powers, strict=True))
 
 
 def check_shares(estimates: Floats, values: Floats) -> None:

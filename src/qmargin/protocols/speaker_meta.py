@@ -27,7 +27,7 @@ def read_strata(path: Path, column: str, speakers: Sequence[str]) -> dict[int, s
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "meta.csv")
-        ...     _ = path.write_text("ID\\tGender\\nid10001\\tm\\nid10002\\tf\\n")
+        ...     _ = path.write_text("ID\tGender\nid10001\tm\nid10002\tf\n")
         ...     read_strata(path, "gender", ["id10001", "id10002"])
         {0: 'm', 1: 'f'}
     """

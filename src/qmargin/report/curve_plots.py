@@ -151,7 +151,7 @@ def _limits(curves: Sequence[Curve]) -> tuple[Limits, Limits]:
     """FAR and FRR from one error of the list up to what the curves and their bands reach within that."""
     far_low = min(1.0 / curve.impostor for curve in curves)
     frr_low = min(1.0 / curve.genuine for curve in curves)
-    far_high = max(float(band.far[max(np.searchsorted(-band.frr, -frr_low) - 1, 0)]) for band in _bands(curves))
+    far_high = max(float(band.far[max(int(np.searchsorted(-band.frr, -frr_low)) - 1, 0)]) for band in _bands(curves))
     frr_high = max(float(band.high[0]) for band in _bands(curves))
     return (
         (min(far_low, 0.05), min(max(far_high, 0.1), HIGHEST_FAR)),

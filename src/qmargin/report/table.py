@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -23,6 +24,8 @@ from qmargin.report._numbers import plain
 PUBLISHED = "published: "  # what the first cell of a quoted row begins with
 MISSING = "-"
 SHARE, COUNT = "share", "count"  # units of full precision
+LONGEST_NAME = 16  # characters of a name that are kept on a line where the terminal is narrow
+BOUNDLESS = 10_000  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,21 +120,25 @@ class Table:
         return csv_text([headers, *zip(*fields, strict=True)])
 
     def terminal(self) -> Group:
-        """For `rich.print`."""
+        """For `rich.print`: where the terminal is narrow, columns go on below, each row named again."""
+        notes = [Text(f"- {plain(note)}", style="dim") for note in (*self.notes, *self.sources)]
+        return Group(Text(plain(self.title), style="bold"), _Folded(self), *notes)
+
+    def part(self, places: Sequence[int]) -> RichTable:
+        """The columns at these places, for a terminal."""
         table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in self.columns:
+        for column in (self.columns[place] for place in places):
             justify: Literal["left", "right"] = "left" if column.left else "right"
             heading = column.heading if column.left else column.heading.replace(" (", "\n(")
             table.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=not column.left)
         rows = self._ordered()
         rooms = [_room([row.cells[place] for row in rows]) for place in range(len(self.columns))]
         last = sum(not row.published for row in rows) - 1
-        for place, row in enumerate(rows):
-            style = "dim" if row.published else None
+        for number, row in enumerate(rows):
             texts = self._texts(row, rooms, "\n")
-            table.add_row(*map(Text, texts), style=style, end_section=place == last)
-        notes = [Text(f"- {plain(note)}", style="dim") for note in (*self.notes, *self.sources)]
-        return Group(Text(plain(self.title), style="bold"), table, *notes)
+            style = "dim" if row.published else None
+            table.add_row(*(Text(texts[place]) for place in places), style=style, end_section=number == last)
+        return table
 
     def texts(self) -> list[tuple[Row, list[str]]]:
         """The rows as they are shown, each with its texts: for a form of one's own, such as a page."""
@@ -144,6 +151,31 @@ class Table:
     def _texts(self, row: Row, rooms: Sequence[int] | None = None, break_: str = " ") -> list[str]:
         room = [0] * len(self.columns) if rooms is None else rooms
         return [_shown(*one, break_) for one in zip(self.columns, row.cells, room, strict=True)]
+
+
+class _Folded:
+    """A table of which no number is cut off: the columns that do not fit beside each other follow below."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Names stand at the left of every part; a part has as many other columns as fit, and at least one."""
+        columns = self._table.columns
+        names = [place for place, column in enumerate(columns) if column.left]
+        unbounded = options.update(max_width=BOUNDLESS)
+
+        def width(places: list[int]) -> int:
+            return Measurement.get(console, unbounded, self._table.part(places)).maximum
+
+        room = options.max_width - min(width(names), LONGEST_NAME * len(names))  # longer names are folded
+        chosen: list[int] = []
+        for place in (place for place, column in enumerate(columns) if not column.left):
+            if chosen and width([*chosen, place]) > room:
+                yield self._table.part([*names, *chosen])
+                chosen = []
+            chosen.append(place)
+        yield self._table.part([*names, *chosen])
 
 
 def few_notes(rows: Sequence[Row]) -> tuple[str, ...]:
