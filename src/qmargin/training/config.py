@@ -37,6 +37,10 @@ class DataConfig:
     """Seed of the choice of validation identities; the same for every run that is compared."""
     class_balance: float = 0.0
     """How evenly identities are drawn: 0 each image once an epoch, 1 each identity as often; see `BalancedBatches`."""
+    expected_identities: int | None = None
+    """Training identities that the source must have, before any is held out; None for any number."""
+    expected_images: int | None = None
+    """Training images that the source must have, likewise."""
     workers: int = 2
     """Threads that decode images."""
 
@@ -46,6 +50,9 @@ class DataConfig:
             raise ValueError(f"data.class_balance must be in [0, 1], got {self.class_balance!r}")
         at_least("data.validation_identities", self.validation_identities, 0)
         at_least("data.workers", self.workers, 1)
+        for name in ("expected_identities", "expected_images"):
+            if getattr(self, name) is not None:
+                at_least(f"data.{name}", getattr(self, name), 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,10 +97,29 @@ def train(
 
 
 def read_samples(config: TrainConfig) -> Samples:
-    """The manifest of a config, with its validation identities held out."""
+    """The manifest of a config, with its validation identities held out.
+
+    Raises:
+        ValueError: other counts than the config expects, and what the source refuses.
+    """
     manifest = config.data.source.read()
+    _check_counts(manifest, config)
     held_out = config.data.validation_identities
     return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
+
+
+def _check_counts(manifest: Samples, config: TrainConfig) -> None:
+    """A recipe of a public set names its size: a copy of another size is another set, and its figures another's."""
+    expected = {"images": config.data.expected_images, "identities": config.data.expected_identities}
+    if any(count is not None for count in expected.values()):
+        samples = manifest.subset("train")
+        found = {"images": len(samples), "identities": samples.num_classes}
+        for what, count in expected.items():
+            if count is not None and found[what] != count:
+                raise ValueError(
+                    f"the recipe {config.recipe} is for {count:,} training {what}, the source has {found[what]:,}: is "
+                    f"it another version of the set? To train on it all the same, set data.expected_{what}"
+                )
 
 
 def check_manifest(manifest: Samples, saved: State, run: RunFolder) -> None:
