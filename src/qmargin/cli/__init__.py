@@ -10,6 +10,7 @@ import qmargin
 from qmargin.cli import (
     bench,
     calibrate,
+    clean,
     compare,
     demo,
     embed,
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "pairs": pairs.run,
     "ijb": ijb.run,
     "pack": pack.run,
+    "clean": clean.run,
     "compare": compare.run,
     "embed": embed.run,
     "export": export.run,

@@ -1,6 +1,6 @@
 """From images to embeddings: each image and its mirror, their raw embeddings added, no randomness."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, Samples, normalise, sequential
@@ -65,16 +65,30 @@ def embed(
     Returns:
         Embeddings with vectors (images, dim), in the order of the manifest.
     """
-    backbone.eval()
-    parts: list[NDArray[np.float32]] = []
-    total = -(-len(manifest) // batch_size)
-    with torch.inference_mode(), closing(sequential(manifest, image, batch_size)) as stream:
-        for batch in track(stream, "embedding", total=total, transient=True, disable=quiet):
-            images = normalise(batch.images.to(device))  # (batch, channels, height, width)
-            both = backbone(images) + backbone(images.flip(-1))  # (batch, dim)
-            parts.append(both.float().cpu().numpy())
+    batches = embedding_batches(backbone, manifest, image, batch_size=batch_size, device=device, quiet=quiet)
+    vectors = np.concatenate([both.cpu().numpy() for both in batches])
     paths, identities, _ = zip(*manifest.rows(), strict=True)
-    return Embeddings(np.concatenate(parts), np.array(identities), np.array(paths))
+    return Embeddings(vectors, np.array(identities), np.array(paths))
+
+
+def embedding_batches(
+    backbone: nn.Module,
+    manifest: Samples,
+    image: ImageFormat,
+    *,
+    batch_size: int = 128,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Iterator[Tensor]:
+    """Yield the embeddings of `embed` batch after batch, (batch, dim) float32 on the device: for large sets."""
+    backbone.eval()
+    total = -(-len(manifest) // batch_size)
+    with closing(sequential(manifest, image, batch_size)) as stream:
+        for batch in track(stream, "embedding", total=total, transient=True, disable=quiet):
+            with torch.inference_mode():  # not across the yield: it would hold for the caller too
+                images = normalise(batch.images.to(device))  # (batch, channels, height, width)
+                both: Tensor = (backbone(images) + backbone(images.flip(-1))).float()  # (batch, dim)
+            yield both
 
 
 def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddings:
