@@ -13,14 +13,17 @@ TINY = """
 --backbone.embedding-dim 16 --batch-size 60 --max-steps 4 --log-every 1
 """
 
+MORE = """
+--validation.every 2 --validation.watch identities.eer --data.validation-identities 6 --averaging.ema 0.9
+--gradient-accumulation 2 --loss qmargin-support --precision float16
+"""
+
 
 def test_a_run_validates_keeps_its_best_weights_and_hands_them_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    watching = "--validation.every 2 --validation.watch identities.eer --data.validation-identities 6".split()
-    more = "--averaging.ema 0.9 --gradient-accumulation 2 --loss qmargin-support --precision float16".split()
-    main(["train", "faces-orl", "--out", "first", *TINY.split(), *watching, *more])
+    main(["train", "faces-orl", "--out", "first", *TINY.split(), *MORE.split()])
     assert [row["step"] for row in read_log(Path("first/validation.csv"))] == [2, 4]
     main(["train", "faces-orl", "--out", "first", "--resume"])
     tail = ["--data.source.test-identities", "20", "--init-from", "first/best.safetensors"]
