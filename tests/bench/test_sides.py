@@ -31,8 +31,8 @@ def test_names_are_distinct_and_the_known_ones_are_there() -> None:
 def test_the_cost_is_that_of_the_sides_own_settings() -> None:
     full = {side.name: side for side in baseline_sides(rate=1.0)}["partial FC 1 float32"]
     assert full.cost(PROBLEM) == plan.partial_fc(replace(PROBLEM, rate=1.0))
-    lazy = streaming_side("QMargin", QMargin(alpha=1.25), "lazy", "trained")
-    assert lazy.cost(PROBLEM) == plan.streaming(replace(PROBLEM, alpha=1.25, update="lazy"))
+    lazy = streaming_side("QMargin", QMargin(alpha=1.25), "lazy", "trained", "float32")
+    assert lazy.cost(PROBLEM) == plan.streaming(replace(PROBLEM, alpha=1.25, update="lazy", precision="float32"))
     assert (lazy.name, lazy.state, lazy.scale) == ("streaming QMargin s=6 lazy, trained", "trained", 6.0)
 
 

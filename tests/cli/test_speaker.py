@@ -221,6 +221,12 @@ def test_embed_gives_what_verify_compares(
     assert f"score {unit[0] @ unit[1]:.3f}" in capsys.readouterr().out
     script = tmp_path / "model.pt"
     message = refused(capsys, "embed", str(script), "--images", str(images), "--out", str(out))
-    assert "may run code of its author; export it to ONNX" in message
+    assert "may run code of its author; export it to ONNX (torch.onnx.export), or give --trust-code" in message
+    message = refused(capsys, "embed", str(script), "--trust-code", "--images", str(images), "--out", str(out))
+    assert "give --input-size CHANNELS HEIGHT WIDTH" in message
+    message = refused(capsys, "embed", "model.pth", "--images", str(images), "--out", str(out))
+    assert "model.pth is not opened: a pickled model may run code of its author" in message
+    message = refused(capsys, "embed", str(run), "--trust-code", "--images", str(images), "--out", str(out))
+    assert "--trust-code and --input-size are for TorchScript models (.jit, .pt, .ts), got" in message
     assert "--out must end in .npz" in refused(capsys, "embed", str(run), "--images", str(images), "--out", "x.npy")
     assert "no image under" in refused(capsys, "embed", str(run), "--images", str(tmp_path), "--out", str(out))

@@ -39,7 +39,7 @@ def test_every_kind_starts_from_the_same_prototypes() -> None:
     [
         ({"kind": "sharded"}, r"head.kind must be one of auto, dense, streaming, got 'sharded'"),
         ({"update": "late"}, r"head.update must be one of dense, lazy, got 'late'"),
-        ({"precision": "int8"}, r"head.precision must be one of bfloat16, float16, float32, got 'int8'"),
+        ({"precision": "int8"}, r"head.precision must be one of auto, bfloat16, float16, float32, got 'int8'"),
         ({"kind": "dense", "update": "lazy"}, r"the dense head has no lazy updates: set head.kind to streaming"),
     ],
 )

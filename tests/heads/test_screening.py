@@ -130,7 +130,7 @@ def test_slack_bounds_what_low_precision_is_wrong_by(dtype: torch.dtype, dim: in
     scores = scorer.scores(case.chunks[0]._replace(own=None)).reshape(48, 3)[:40].T  # (batch, classes)
     low = case.shadow.rows
     assert low is not None
-    stream = _Stream(case.query, case.shadow, 10)
+    stream = _Stream(case.query, case.shadow, scores.dtype, 10)
     error = (scores.double() - case.cosines).abs()
     allowed = stream.slack.double().unsqueeze(1) + stream.rounding * case.cosines.abs() * (1.0 + 1e-3)
     assert (error <= allowed).all()
@@ -199,7 +199,7 @@ def test_survivors_hold_every_support(case: dict[str, Any]) -> None:
 def test_bounds_never_exceed_the_threshold(case: dict[str, Any]) -> None:
     problem = drawn(**case)
     scorer = _Scorer(problem.query, problem.shadow, problem.weight, max(chunk.size for chunk in problem.chunks))
-    stream = _Stream(problem.query, problem.shadow, 10**9)
+    stream = _Stream(problem.query, problem.shadow, scorer.products.dtype, 10**9)
     # what `_set_level` allows for: the roundings of Newton steps and logits
     reach = 1.0 / (problem.alpha - 1.0)
     doubt = 1e-5 * (1.0 + reach) + 1e-6 * (problem.tau.abs() + problem.scale)

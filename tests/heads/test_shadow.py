@@ -285,7 +285,7 @@ def test_rows_norms_and_residuals_by_the_book(dtype: torch.dtype | None, classes
 
 
 def test_alpha_1_makes_no_copy() -> None:
-    head = StreamingHead(CLASSES, DIM, ArcFace())
+    head = StreamingHead(CLASSES, DIM, ArcFace(), precision="bfloat16")
     head(*batch())
     assert head.shadow.rows is None
     head.loss = QMargin()

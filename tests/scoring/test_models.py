@@ -33,7 +33,8 @@ def test_a_model_file_embeds_image_and_mirror(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "law"),
     [
-        ("m.pth", r"may run code of its author; export it to ONNX .* run qmargin import"),
+        ("m.pth", r"a pickled model may run code of its author; export it to ONNX .* use qmargin import"),
+        ("m.pt", r"a TorchScript model may run code of its author; export it to ONNX .* use qmargin import"),
         ("m.safetensors", r"no model at .*m.safetensors"),
         ("m", r"m is not a run: it has no config.json"),
     ],

@@ -37,6 +37,7 @@ class Problem:
         momentum: whether the optimizer keeps a momentum for every prototype.
         rate: share of the classes that Partial FC draws, in (0, 1].
         update: how the streaming head's optimizer moves rows, "dense" or "lazy".
+        precision: of the streaming head's screening: "bfloat16" keeps a copy, "float32" reads the prototypes.
     """
 
     classes: int
@@ -47,6 +48,7 @@ class Problem:
     momentum: bool = True
     rate: float = 0.1
     update: Literal["dense", "lazy"] = "dense"
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
 
     def __post_init__(self) -> None:
         """Refuse what is no problem."""
@@ -61,6 +63,8 @@ class Problem:
             raise ValueError(f"rate must be a share of the classes in (0, 1], got {self.rate}")
         if self.update not in ("dense", "lazy"):
             raise ValueError(f"update must be 'dense' or 'lazy', got {self.update!r}")
+        if self.precision not in ("bfloat16", "float32"):
+            raise ValueError(f"precision must be 'bfloat16' or 'float32', got {self.precision!r}")
 
     @property
     def matrix(self) -> int:
@@ -155,7 +159,7 @@ def partial_fc(problem: Problem) -> Cost:
 
 
 def streaming(problem: Problem) -> Cost:
-    """`StreamingHead` at bfloat16: the screened head for alpha > 1, the streamed one at alpha = 1.
+    """`StreamingHead`: the screened head for alpha > 1, the streamed one at alpha = 1.
 
     Example:
         >>> bytes_text(streaming(Problem(classes=1_000_000, dim=512, batch=128)).beyond)
@@ -181,15 +185,18 @@ def _screened(problem: Problem) -> Cost:
     used = problem.batch * min(problem.support, problem.classes)
     touched = problem.touched * problem.dim
     moved = touched if problem.update == "lazy" else float(problem.matrix)
+    copied = problem.precision == "bfloat16"
     scratch = {
-        "bfloat16 directions": HALF * float(problem.matrix),
+        "bfloat16 directions": HALF * float(problem.matrix) if copied else 0.0,
         "norms": FLOAT * 2.0 * problem.classes,
         "gradient": FLOAT * touched * 9.0 / 8.0,
         "candidates": PAIR * pairs,
-        "chunk": 2.0 * HALF * _chunk_scores(problem),
+        "chunk": 2.0 * (HALF if copied else FLOAT) * _chunk_scores(problem),
     }
     flops = 2.0 * problem.batch * problem.matrix + problem.dim * (2.0 * pairs + 4.0 * used) + 9.0 * moved
-    traffic = HALF * problem.matrix + FLOAT * problem.dim * (pairs + 2.0 * used) + (5.0 * FLOAT + HALF) * moved
+    streamed = (HALF if copied else FLOAT) * float(problem.matrix)
+    written = 5.0 * FLOAT + (HALF if copied else 0)  # of a row that moves: gradient, momentum, row, and its copy
+    traffic = streamed + FLOAT * problem.dim * (pairs + 2.0 * used) + written * moved
     return Cost("streaming", _kept(problem) | scratch, flops, traffic)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from qmargin.bench import plan
 from qmargin.bench.contenders import Contender, PartialFC, PlainArcFace, Product, WithHead, arcface
 from qmargin.bench.measure import Side
@@ -11,6 +13,7 @@ from qmargin.bench.plan import Cost, Problem
 from qmargin.bench.quantities import bytes_text
 from qmargin.bench.scene import STATES, Scene
 from qmargin.heads import DenseHead, StreamingHead
+from qmargin.heads.products import Precision, screening_precision
 from qmargin.losses import AlphaLoss
 
 CHUNK = 4096  # classes a product, of the chunked floor
@@ -51,7 +54,7 @@ def baseline_sides(scale: float = 64.0, rate: float = 0.1) -> list[Side]:
     return sides
 
 
-def streaming_side(name: str, loss: AlphaLoss, update: str, state: str) -> Side:
+def streaming_side(name: str, loss: AlphaLoss, update: str, state: str, precision: Precision = "auto") -> Side:
     """`StreamingHead` with a loss, e.g. `streaming QMargin s=64 lazy, trained`.
 
     Args:
@@ -59,18 +62,21 @@ def streaming_side(name: str, loss: AlphaLoss, update: str, state: str) -> Side:
         loss: any row of the family.
         update: "dense" or "lazy".
         state: of training, one of `qmargin.bench.scene.STATES`.
+        precision: of the screening.
     """
-    cost = partial(_streaming, alpha=loss.alpha, update=update)
+    used = screening_precision(precision, torch.device("cpu"))
+    cost = partial(_streaming, alpha=loss.alpha, update=update, precision=used)
+    make = partial(WithHead, kind=StreamingHead, loss=loss, update=update, precision=precision)
     title = f"streaming {name} s={loss.scale:g} {update}, {state}"
-    return Side(title, partial(WithHead, kind=StreamingHead, loss=loss, update=update), cost, state, loss.scale)
+    return Side(title, make, cost, state, loss.scale)
 
 
 def _partial_fc(problem: Problem, rate: float) -> Cost:
     return plan.partial_fc(replace(problem, rate=rate))
 
 
-def _streaming(problem: Problem, alpha: float, update: str) -> Cost:
-    return plan.streaming(replace(problem, alpha=alpha, update=update))  # type: ignore[arg-type] # Problem checks it
+def _streaming(problem: Problem, alpha: float, update: str, precision: str) -> Cost:
+    return plan.streaming(replace(problem, alpha=alpha, update=update, precision=precision))  # type: ignore[arg-type] # Problem checks them
 
 
 def check_fits(sides: Sequence[Side], problem: Problem, available: int) -> Cost:

@@ -10,28 +10,38 @@ import tyro
 from rich.console import Console
 
 from qmargin._files import make_folder
+from qmargin.data import ImageFormat
 from qmargin.data.folders import IMAGE_EXTENSIONS
-from qmargin.scoring import embed_files_with, open_embedder
+from qmargin.scoring import Embeddings, embed_files_torchscript, embed_files_with, open_embedder
+from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.scoring.vector_files import VectorSet
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Embed every image under a folder with a run's newest checkpoint, a model file or an ONNX model, into one .npz.
+    """Embed every image under a folder with a run's newest checkpoint or a model of your own, into one .npz.
 
     The .npz holds ids (paths relative to the folder) and embeddings, raw (not of length one): the image's plus its
     mirror's. Another kind of model: embed with its own tools, and save numpy.savez(FILE, ids=..., embeddings=...).
+
+    A TorchScript file is a program: --trust-code says that you know where it comes from. An .onnx file is data.
+
+    Example: qmargin embed model.pt --trust-code --input-size 3 112 112 --images crops --out crops.npz
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained run; a .safetensors file of qmargin export or import; or an .onnx file: input
-    (batch, channels, height, width), RGB in [-1, 1]."""
+    """Folder of a trained run; a .safetensors file of qmargin export or import; an .onnx file; or TorchScript in .pt,
+    .ts, .jit: input (batch, channels, height, width), RGB in [-1, 1]."""
     images: Path
     """Folder that is searched for images, with all folders in it."""
     out: Path
     """The .npz to write."""
     device: str | None = None
-    """Where to embed: cpu, cuda, ...; that of the training unless given. Files run on the CPU."""
+    """Where to embed: cpu, cuda, ...; that of the training unless given. Of files the CPU, for ONNX models always."""
+    trust_code: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run the code that a TorchScript model brings along."""
+    input_size: tuple[int, int, int] | None = None
+    """Channels, height and width that a TorchScript model takes; other models know theirs."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -43,8 +53,33 @@ def run(words: Sequence[str]) -> None:
     if not files:
         raise ValueError(f"no image under {arguments.images}: looked for {' '.join(IMAGE_EXTENSIONS)}")
     make_folder(arguments.out.parent)
-    embeddings = embed_files_with(open_embedder(arguments.model, arguments.device), files)
+    embeddings = _embed(arguments, files)
     ids = np.array([file.relative_to(arguments.images).as_posix() for file in files])
     VectorSet(ids, embeddings.vectors).save(arguments.out)
     shape = f"{len(files)} embeddings of dimension {embeddings.vectors.shape[1]}"
     Console().print(f"saved: {arguments.out} ({shape})", soft_wrap=True, markup=False)
+
+
+def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
+    suffix = arguments.model.suffix
+    if suffix not in TORCHSCRIPT and (arguments.trust_code or arguments.input_size is not None):
+        raise ValueError(
+            f"--trust-code and --input-size are for TorchScript models ({', '.join(TORCHSCRIPT)}), "
+            f"got {arguments.model}"
+        )
+    if suffix in TORCHSCRIPT:
+        return _embed_torchscript(arguments, files)
+    return embed_files_with(open_embedder(arguments.model, arguments.device), files)
+
+
+def _embed_torchscript(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
+    if not arguments.trust_code:
+        raise ValueError(
+            f"{arguments.model} is not opened: a TorchScript model may run code of its author; export it to ONNX "
+            "(torch.onnx.export), or give --trust-code if it is your own"
+        )
+    if arguments.input_size is None:
+        raise ValueError(f"{arguments.model} does not say what it takes: give --input-size CHANNELS HEIGHT WIDTH")
+    channels, height, width = arguments.input_size
+    image = ImageFormat(height=height, width=width, channels=channels)
+    return embed_files_torchscript(arguments.model, files, image, arguments.device)

@@ -42,6 +42,9 @@ class Arguments:
     """Share of the classes that Partial FC draws for a step."""
     update: Literal["dense", "lazy"] = "dense"
     """How the streaming head's optimizer moves prototypes: all as SGD does, or only rows with a gradient."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the streaming head's screening: bfloat16 keeps a copy of half the prototypes' size, float32 none. GPUs and
+    CPUs with AVX512-BF16 or AMX are fastest with the first, other CPUs with the second."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -57,6 +60,7 @@ def run(words: Sequence[str]) -> None:
         momentum=arguments.optimizer == "momentum",
         rate=arguments.rate,
         update=arguments.update,
+        precision=arguments.precision,
     )
     costs = [(head(problem), largest_classes(head, problem, memory)) for head in HEADS]
     console = Console(soft_wrap=True)

@@ -9,7 +9,8 @@ from torch import Tensor
 from qmargin.heads.contract import Head
 from qmargin.heads.dense import DenseHead
 from qmargin.heads.prior import base_from_counts
-from qmargin.heads.streaming import Precision, StreamingHead
+from qmargin.heads.products import Precision
+from qmargin.heads.streaming import StreamingHead
 from qmargin.losses import AlphaLoss
 from qmargin.optim import Update
 
@@ -35,8 +36,9 @@ class HeadConfig:
     """dense holds every cosine of a batch, streaming does not; auto is streaming from 10,000 identities on."""
     update: Update = "dense"
     """dense moves every prototype each step, as torch.optim.SGD does; lazy (streaming only) those with a gradient."""
-    precision: Precision = "bfloat16"
-    """Precision of the streaming head's screening; the result is float32 with any."""
+    precision: Precision = "auto"
+    """Precision of the streaming head's screening; the result is float32 with any. auto: bfloat16 where the device has
+    units for it, else float32."""
     prior_exponent: float = 0.0
     """Base measure of the classes: their image counts to this power, of mean 1 (logit adjustment); 0 for none."""
 

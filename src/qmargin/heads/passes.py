@@ -18,6 +18,7 @@ from torch import Tensor
 
 from qmargin.divergence.deformed import deformed_exp, separation, unmasked_power
 from qmargin.heads.chunks import Chunk
+from qmargin.heads.products import ChunkProducts
 
 SAMPLE, SAMPLE_SHARE, SAMPLE_MOST = 8192, 8, 65536  # classes the first estimate rests on: an eighth, within bounds
 SAMPLE_STEPS = 5  # Newton's, from far left; what they leave is less than what the sample leaves
@@ -70,11 +71,9 @@ class Solved(NamedTuple):
 def cosines_by_chunk(problem: Problem, *, low: bool = False) -> Iterator[tuple[Chunk, Tensor]]:
     """Cosines (chunk, rows) of every chunk, in one buffer; those of the labels are -inf."""
     source = problem.rows if low and problem.rows is not None else problem.weight
-    directions = problem.directions.to(source.dtype).T.contiguous()  # (dim, rows)
-    longest = max(chunk.size for chunk in problem.chunks)
-    buffer = source.new_empty(longest, directions.shape[1])
+    products = ChunkProducts(source, problem.directions, max(chunk.size for chunk in problem.chunks))
     for chunk in problem.chunks:
-        cosines = torch.mm(source[chunk.first : chunk.last], directions, out=buffer[: chunk.size])
+        cosines = products.into_buffer(chunk.first, chunk.last)
         if source is problem.weight:
             cosines.mul_(problem.inverse_norm[chunk.first : chunk.last].unsqueeze(1))
         if chunk.own is not None:
@@ -169,7 +168,9 @@ def _estimate(problem: Problem) -> Tensor:
     alpha, classes = problem.alpha, len(problem.weight)
     stride = -(-classes // min(max(classes // SAMPLE_SHARE, SAMPLE), SAMPLE_MOST))
     source = problem.weight if problem.rows is None else problem.rows
-    theta = (source[::stride] @ problem.directions.to(source.dtype).T).to(problem.theta_target.dtype)  # (sample, rows)
+    sample = source[::stride]
+    theta = ChunkProducts(sample, problem.directions, len(sample)).into_buffer(0, len(sample))
+    theta = theta.to(problem.theta_target.dtype)  # (sample, rows)
     if source is problem.weight:
         theta.mul_(problem.inverse_norm[::stride].unsqueeze(1))
     theta.mul_(problem.scale)

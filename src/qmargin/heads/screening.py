@@ -29,6 +29,7 @@ from torch.profiler import record_function
 from qmargin.divergence.deformed import separation, support_reach
 from qmargin.heads.chunks import Chunk
 from qmargin.heads.gathered import pair_cosines
+from qmargin.heads.products import ChunkProducts
 from qmargin.heads.shadow import ROUNDING, Shadow
 
 BLOCK = 16  # classes of which only the largest score is compared at first
@@ -71,7 +72,7 @@ def screen(
             read; a chunk that overflows is visited again at the end. None asks: right on the CPU.
     """
     scorer = _Scorer(query, shadow, weight, max(chunk.size for chunk in chunks))
-    stream = _Stream(query, shadow, limit)
+    stream = _Stream(query, shadow, scorer.products.dtype, limit)
     with record_function("qmargin::screen"), _one_rounding():
         for number, chunk in enumerate(chunks):
             stream.add(chunk, scorer.scores(chunk), capacity)
@@ -104,20 +105,17 @@ class _Scorer:
     """Scores of a chunk of classes, in one buffer: u'[chunk] @ e'^T."""
 
     def __init__(self, query: Query, shadow: Shadow, weight: Tensor, longest: int) -> None:
-        self.source = weight if shadow.rows is None else shadow.rows
+        source = weight if shadow.rows is None else shadow.rows
         self.inverse_norm = shadow.inverse_norm if shadow.rows is None else None
-        self.directions = query.directions.to(self.source.dtype).T.contiguous()  # (dim, batch)
-        self.buffer = self.source.new_empty(longest + BLOCK, self.directions.shape[1])
+        self.products = ChunkProducts(source, query.directions, longest, spare=BLOCK)
 
     def scores(self, chunk: Chunk) -> Tensor:
         """Blocks of scores (blocks, BLOCK, batch); own labels and what pads the last block are -inf."""
-        rows = self.source[chunk.first : chunk.last]
-        padded = -(-len(rows) // BLOCK) * BLOCK
-        scores = self.buffer[:padded]
-        torch.mm(rows, self.directions, out=scores[: len(rows)])
+        found = self.products.into_buffer(chunk.first, chunk.last)
         if self.inverse_norm is not None:
-            scores[: len(rows)].mul_(self.inverse_norm[chunk.first : chunk.last].unsqueeze(1))
-        scores[len(rows) :] = -torch.inf
+            found.mul_(self.inverse_norm[chunk.first : chunk.last].unsqueeze(1))
+        scores = self.products.buffer[: -(-chunk.size // BLOCK) * BLOCK]
+        scores[chunk.size :] = -torch.inf
         if chunk.own is not None:
             scores[chunk.own] = -torch.inf
         return scores.view(-1, BLOCK, scores.shape[1])
@@ -126,11 +124,10 @@ class _Scorer:
 class _Stream:
     """The running bound of each row, and the pairs that still matter."""
 
-    def __init__(self, query: Query, shadow: Shadow, limit: int) -> None:
-        self.query, self.limit = query, limit
+    def __init__(self, query: Query, shadow: Shadow, score_dtype: torch.dtype, limit: int) -> None:
+        self.query, self.limit, self.low = query, limit, score_dtype
         directions = query.directions
         low = directions.to(shadow.rows.dtype if shadow.rows is not None else directions.dtype)
-        self.low = low.dtype
         residual = torch.linalg.vector_norm(directions - low, dim=1)  # (batch,)
         accumulation = directions.shape[1] * 2.0**-23 * 1.02
         self.slack = residual + (1.0 + residual) * shadow.worst_residual() + accumulation + ROUNDING
@@ -139,7 +136,7 @@ class _Stream:
         self.tau = query.theta_target - separation(query.log_q_target, query.alpha)  # the label alone
         self.wide = torch.zeros_like(residual, dtype=torch.bool)
         self.row = torch.empty(0, dtype=torch.int64, device=directions.device)
-        self.column, self.score = self.row, low.new_empty(0)
+        self.column, self.score = self.row, directions.new_empty(0, dtype=score_dtype)
         self.blocks: list[tuple[Tensor, Tensor, Tensor]] = []  # first class, row, scores
         self.counts: list[tuple[Chunk, int, Tensor]] = []
         self.pending = 0

@@ -38,6 +38,12 @@ class Shadow:
         self.rows = None
         self._unchecked = False  # rows were written since the prototypes were last found finite
 
+    def keep_in(self, dtype: torch.dtype | None) -> None:
+        """Keep directions in this type from now on; a copy in another one is forgotten."""
+        if dtype != self.dtype:
+            self.dtype = dtype
+            self.forget()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Shadow":
         """The copy of a head has another weight: its shadow starts empty."""
         return type(self)(self.dtype)

@@ -1,6 +1,6 @@
 """The streaming head: the loss and gradients of the dense head, without its (batch, classes) and (classes, dim)."""
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -10,18 +10,13 @@ from qmargin.heads.chunked import Columns, chunked_terms
 from qmargin.heads.chunks import MULTIPLE, Chunk, chunks_of, default_chunk
 from qmargin.heads.contract import Head, Reduction, RowTerms, unit_rows
 from qmargin.heads.gathered import Pairs, gathered_cosines, pair_cosines
+from qmargin.heads.products import COPIES, Precision, screening_precision
 from qmargin.heads.rows import join_rows, table_terms
 from qmargin.heads.screening import BLOCK, Query, Survivors, screen
 from qmargin.heads.shadow import Shadow
 from qmargin.losses import AlphaLoss
 from qmargin.optim import RowAdamW, RowSGD, Update
 
-Precision = Literal["bfloat16", "float16", "float32"]
-PRECISIONS: dict[str, torch.dtype | None] = {
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float32": None,  # no copy: the prototypes themselves are streamed
-}
 # A candidate costs a gathered row four times, a streamed class its products for the whole batch: rows that keep more
 # than this share of the classes are cheaper streamed.
 WIDE_SHARE, WIDE_LEAST = 24, 1024
@@ -44,8 +39,9 @@ class StreamingHead(Head):
         num_classes: C, number of identities.
         embedding_dim: D, size of an embedding.
         loss: a row of the family, e.g. `QMargin()`; assign `head.loss` to change it between steps.
-        precision: of the screening alone; the result is float32 with any. "bfloat16" (default) and "float16" keep a
-            copy of the prototypes' directions of half their size; "float32" keeps none and is slower.
+        precision: of the screening alone; the result is float32 with any. "bfloat16" and "float16" keep a copy of the
+            prototypes' directions of half their size; "float32" keeps none and reads the prototypes. "auto" (default)
+            is bfloat16 where the device has units for it (GPUs, CPUs with AVX512-BF16 or AMX), else float32.
         chunk: classes scored at once, a multiple of 16; None (default) fits the scores of the batch into the cache.
         update: how `make_optimizer` moves the prototypes: "dense" (default) every row as torch.optim.SGD does, "lazy"
             only rows with a gradient, at a cost that does not grow with C.
@@ -81,7 +77,7 @@ class StreamingHead(Head):
         embedding_dim: int,
         loss: AlphaLoss,
         *,
-        precision: Precision = "bfloat16",
+        precision: Precision = "auto",
         chunk: int | None = None,
         update: Update = "dense",
         reduction: Reduction = "mean",
@@ -89,8 +85,8 @@ class StreamingHead(Head):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {sorted(PRECISIONS)}, got {precision!r}")
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
         if update not in ("dense", "lazy"):
             raise ValueError(f"update must be 'dense' or 'lazy', got {update!r}")
         if chunk is not None and not (isinstance(chunk, int) and chunk >= MULTIPLE and chunk % MULTIPLE == 0):
@@ -99,7 +95,7 @@ class StreamingHead(Head):
         self.precision = precision
         self.chunk = chunk
         self.update = update
-        self.shadow = Shadow(PRECISIONS[precision])
+        self.shadow = Shadow(COPIES[screening_precision(precision, self.weight.device)])
         self._buffer = GradientBuffer()
 
     def refresh(self) -> None:
@@ -143,6 +139,7 @@ class StreamingHead(Head):
                 f"the streaming head needs prototypes in float32 (or float64), got {self.weight.dtype}; keep the head "
                 "out of .half() and .bfloat16() and use autocast for the backbone: screening is in low precision anyway"
             )
+        self.shadow.keep_in(COPIES[screening_precision(self.precision, self.weight.device)])
         self.shadow.follow(self.weight, low=self.loss.alpha > 1.0)
         terms = self._terms(directions.to(self.weight.dtype), labels)
         return terms._replace(loss=terms.loss.to(torch.promote_types(directions.dtype, self.weight.dtype)))

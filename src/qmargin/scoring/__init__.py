@@ -5,6 +5,7 @@ from qmargin.scoring.embed import Embeddings as Embeddings
 from qmargin.scoring.embed import embed as embed
 from qmargin.scoring.embed import embed_files as embed_files
 from qmargin.scoring.embed import embed_files_onnx as embed_files_onnx
+from qmargin.scoring.embed import embed_files_torchscript as embed_files_torchscript
 from qmargin.scoring.embed import embed_run as embed_run
 from qmargin.scoring.features import Embedder as Embedder
 from qmargin.scoring.features import Features as Features
@@ -25,6 +26,7 @@ __all__ = [
     "embed",
     "embed_files",
     "embed_files_onnx",
+    "embed_files_torchscript",
     "embed_files_with",
     "embed_run",
     "find_pooling",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, Samples, normalise, sequential
 from qmargin.scoring.onnx_model import OnnxBackbone
+from qmargin.scoring.torchscript_model import TorchScriptBackbone
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.checkpoint import State, open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
@@ -134,6 +135,19 @@ def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
     """
     backbone = OnnxBackbone(model)
     return embed(backbone, listed(files), backbone.image)
+
+
+def embed_files_torchscript(
+    model: Path, files: Sequence[Path], image: ImageFormat, device: str | None = None
+) -> Embeddings:
+    """Embed any images with a user's own TorchScript model, whose code is run: as `embed_files`.
+
+    Raises:
+        ValueError: as `TorchScriptBackbone`; the same file twice, or an image of another size than `image`.
+    """
+    device = "cpu" if device is None else device
+    check_device(device)
+    return embed(TorchScriptBackbone(model, image, device), listed(files), image, device=device)
 
 
 def listed(files: Sequence[Path]) -> Manifest:

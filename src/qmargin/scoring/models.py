@@ -7,11 +7,12 @@ from pathlib import Path
 from qmargin.scoring.embed import Embeddings, embed, listed
 from qmargin.scoring.features import Embedder
 from qmargin.scoring.onnx_model import OnnxBackbone
+from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.training import RunFolder
 from qmargin.training.model_file import SUFFIX, read_model
 from qmargin.training.state import check_device
 
-CODE = (".bin", ".ckpt", ".jit", ".pkl", ".pt", ".pth", ".ts")  # files of models that may hold code
+PICKLED = (".bin", ".ckpt", ".pkl", ".pth")  # files of models that are as a rule pickles
 
 
 def open_embedder(model: Path, device: str | None = None) -> Embedder:
@@ -24,10 +25,16 @@ def open_embedder(model: Path, device: str | None = None) -> Embedder:
     Raises:
         ValueError: no such model, a kind that is not opened, or an ONNX model on another device than the CPU.
     """
-    if model.suffix in CODE:
+    if model.suffix in TORCHSCRIPT:
         raise ValueError(
-            f"{model} is not opened: a TorchScript or pickled model may run code of its author; export it to ONNX "
-            "(torch.onnx.export), or, if it is a backbone of arcface_torch, run qmargin import"
+            f"{model} is not opened: a TorchScript model may run code of its author; export it to ONNX "
+            "(torch.onnx.export); qmargin embed runs one on request; if it is a backbone of arcface_torch, use qmargin "
+            "import"
+        )
+    if model.suffix in PICKLED:
+        raise ValueError(
+            f"{model} is not opened: a pickled model may run code of its author; export it to ONNX "
+            "(torch.onnx.export), or, if it is a backbone of arcface_torch, use qmargin import"
         )
     return _OPENERS.get(model.suffix, _of_run)(model, device)
 

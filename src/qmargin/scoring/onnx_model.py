@@ -4,7 +4,7 @@ Conventions:
     One input (batch, channels, height, width) float32, RGB (or luminance) in [-1, 1], batch not fixed to another number
     than 1; one output (batch, dim), or the first of several. Sizes are read off the model and fixed.
     A model that `qmargin export` wrote says in its metadata how images are decoded, and its training step.
-    TorchScript and pickled models are not opened: `torch.jit.load` and `torch.load` may run code of the file's author.
+    A TorchScript file is a program of its author: see `qmargin.scoring.torchscript_model`. Pickled ones are not opened.
 """
 
 from pathlib import Path
