@@ -9,7 +9,7 @@ from pathlib import Path
 from qmargin.export.onnx_file import EMBEDDING, preprocessing
 from qmargin.export.trained import TrainedModel
 from qmargin.training import RunFolder, TrainConfig
-from qmargin.training.codec import leaves
+from qmargin.training.codec import leaves, shown
 from qmargin.training.log import read_log
 
 LOGGED = ("step", "epoch", "loss", "accuracy", "target_cosine", "support_size", "zero_loss")  # of the last row
@@ -93,15 +93,14 @@ def _training(run: RunFolder) -> dict[str, str]:
 
 def _recipe(config: TrainConfig) -> dict[str, str]:
     """Every leaf; of paths the last part, because the others are nobody's business."""
-    return {name: _shown(value) for name, value in leaves(config).items()}
+    return {name: shown(_private(value)) for name, value in leaves(config).items()}
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, Path):
-        return value.name
+def _private(value: object) -> object:
+    """A path becomes its name."""
     if isinstance(value, tuple):
-        return ", ".join(map(_shown, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return tuple(map(_private, value))
+    return value.name if isinstance(value, Path) else value
 
 
 def _figures(run: RunFolder) -> str:

@@ -94,7 +94,14 @@ def leaves(config: object, prefix: str = "") -> dict[str, object]:
 
 def flatten(config: object) -> dict[str, str]:
     """Every leaf of a config as text: `{"optimizer.learning_rate": "0.1", ...}`."""
-    return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in leaves(config).items()}
+    return {name: shown(value) for name, value in leaves(config).items()}
+
+
+def shown(value: object) -> str:
+    """A leaf as text: short numbers, paths as they are, the parts of a tuple in parentheses."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(shown, value))})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def differing(first: TrainConfig, second: TrainConfig) -> list[str]:

@@ -134,11 +134,13 @@ def keep_rows_until(path: Path, step: int) -> None:
     """Drop rows of steps that a resumed run will do again."""
     if not path.exists():
         return
-    header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    header, *rows = [line for line in lines if line.endswith("\n")] or [""]  # without what a crash cut short
+    if not header:  # cut short itself: the next row writes it anew
+        path.unlink()
+        return
     place = header.rstrip().split(",").index("step")
-    whole = (line for line in lines if line.endswith("\n"))  # not one that a crash cut short
-    kept = [line for line in whole if float(line.split(",")[place]) <= step]
-    write_text(path, "".join([header, *kept]))
+    write_text(path, "".join([header, *(row for row in rows if float(row.split(",")[place]) <= step)]))
 
 
 def peak_memory_mib() -> float:
