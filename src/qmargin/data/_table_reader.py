@@ -1,18 +1,20 @@
-"""The rows of a manifest as columns, block by block. Laws are checked on whole blocks; a doubt is left to who reads
-row by row and can name the line."""
+"""The rows of a manifest as columns, block by block.
+
+Laws are checked on whole blocks; a doubt is left to who reads row by row and can name the line.
+"""
 
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 
-from qmargin.data.columns import BLOCK, Indices, TextColumn
+from qmargin.data.columns import BLOCK, TextColumn
 from qmargin.data.identities import SPLITS, Identities
 
-# A path with an empty part, '.' or '..', or with what cannot be written; an identity that cannot be written.
-_BAD_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0\r\ud800-\udfff]", re.MULTILINE)
+_FAULTS = ("//", "/./", "/../", "\0", "\r")  # of a path between two slashes
 _BAD_NAME = re.compile(r"^$|[\0\r\n\ud800-\udfff]")
 
 
@@ -35,37 +37,44 @@ class Layout:
 
 @dataclass
 class _Columns:
-    parts: list[TextColumn] = field(default_factory=list)  # paths
-    hashes: list[Indices] = field(default_factory=list)  # of paths
-    codes: list[Indices] = field(default_factory=list)  # number of each row's identity
+    content: bytearray = field(default_factory=bytearray)  # of all paths
+    lengths: "array[int]" = field(default_factory=lambda: array("i"))  # of each, in bytes
+    hashes: "array[int]" = field(default_factory=lambda: array("q"))  # of each
+    codes: "array[int]" = field(default_factory=lambda: array("i"))  # number of each row's identity
     numbers: dict[str, int] = field(default_factory=dict)  # of each identity, by first appearance
     homes: dict[str, str] = field(default_factory=dict)  # split of each identity
 
-    def add(self, paths: list[str], identities: list[str], split: list[str]) -> bool:
+    def add(self, paths: Sequence[str], identities: Sequence[str], split: Sequence[str]) -> bool:
         """Add a block of rows; False where one may break a law."""
         joined = "\n".join(paths)
-        if joined.count("\n") != len(paths) - 1 or _BAD_PATH.search(joined):
+        framed = f"/{joined}/".replace("\n", "/")
+        if joined.count("\n") != len(paths) - 1 or any(fault in framed for fault in _FAULTS):
             return False
-        for name, part in set(zip(identities, split, strict=True)):
+        for name, part in dict.fromkeys(zip(identities, split, strict=True)):
             if self.homes.setdefault(name, part) != part or part not in SPLITS or _BAD_NAME.search(name):
                 return False
-        self.parts.append(TextColumn.of(paths))
-        self.hashes.append(np.fromiter(map(hash, paths), np.int64, len(paths)))
-        numbers = self.numbers
-        self.codes.append(
-            np.fromiter((numbers.setdefault(name, len(numbers)) for name in identities), np.int64, len(identities))
-        )
+            self.numbers.setdefault(name, len(self.numbers))
+        text = "".join(paths)
+        self.content += text.encode()
+        self.lengths.extend(map(len, paths if text.isascii() else [path.encode() for path in paths]))
+        self.hashes.extend(map(hash, paths))
+        self.codes.extend(map(self.numbers.__getitem__, identities))
         return True
 
     def alike(self) -> bool:
         """Whether two paths may be the same."""
-        hashes = np.sort(np.concatenate(self.hashes))
-        self.hashes.clear()
+        hashes = np.sort(np.frombuffer(self.hashes, np.int64))
         return bool(np.any(hashes[1:] == hashes[:-1]))
+
+    def paths(self) -> TextColumn:
+        """The paths of the rows."""
+        bounds = np.zeros(len(self.lengths) + 1, np.int64)
+        np.cumsum(np.frombuffer(self.lengths, np.int32), out=bounds[1:])
+        return TextColumn(np.frombuffer(self.content, np.uint8), bounds)
 
     def people(self) -> Identities:
         """The identities of the rows."""
-        codes = np.concatenate(self.codes).astype(np.int32)
+        codes = np.frombuffer(self.codes, np.int32)
         return Identities.sorted(tuple(self.numbers), codes, [SPLITS.index(self.homes[name]) for name in self.numbers])
 
 
@@ -73,15 +82,15 @@ def read_columns(rows: Iterable[list[str]], layout: Layout) -> tuple[TextColumn,
     """Paths and identities of the rows of a CSV file; None where there is no row, or one may break a law."""
     columns = _Columns()
     for block in _blocks(rows):
-        if any(len(row) != layout.width for row in block):
+        if set(map(len, block)) != {layout.width}:
             return None
-        default = [layout.default_split or ""] * len(block)
-        split = default if layout.split is None else [row[layout.split] for row in block]
-        if not columns.add([row[layout.path] for row in block], [row[layout.identity] for row in block], split):
+        fields = list(zip(*block, strict=True))
+        split = [layout.default_split or ""] * len(block) if layout.split is None else fields[layout.split]
+        if not columns.add(fields[layout.path], fields[layout.identity], split):
             return None
-    if not columns.parts or columns.alike():
+    if not columns.codes or columns.alike():
         return None
-    return TextColumn.joined(columns.parts), columns.people()
+    return columns.paths(), columns.people()
 
 
 def _blocks(rows: Iterable[list[str]]) -> Iterator[list[list[str]]]:

@@ -1,7 +1,7 @@
 """Columns of a table of millions of rows: text and categories in a few arrays, with no Python object for each row."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import overload
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 
-BLOCK = 1 << 16  # rows that are Python objects at a time
+BLOCK = 1 << 13  # rows that are Python objects at a time
 
 
 class Column(Sequence[str]):
@@ -99,7 +99,7 @@ class TextColumn(Column):
         bounds = self.bounds[start : start + BLOCK + 1]
         content = self.content[bounds[0] : bounds[-1]].tobytes()
         places = (bounds - bounds[0]).tolist()
-        return [content[low:high].decode() for low, high in zip(places, places[1:], strict=False)]
+        return [content[low:high].decode() for low, high in pairwise(places)]
 
     def take(self, rows: Indices) -> "TextColumn":
         """The texts of some rows, in their order."""
@@ -136,7 +136,7 @@ class CategoryColumn(Column):
 
     def text(self, row: int) -> str:
         """The text of one row >= 0."""
-        return self.names[self.codes[row]]
+        return self.names[int(self.codes[row])]
 
     def texts(self, start: int) -> list[str]:
         """The texts of up to `BLOCK` rows from `start` on."""

@@ -172,6 +172,9 @@ def _naming(path: Path | EncodedImage) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ValueError(f"cannot decode {path}: there is no such file") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"cannot decode {path}: its content is none of {', '.join(FORMATS)}") from error
+        with path.open("rb") as file:
+            empty = not file.read(1)
+        reason = "it is empty, 0 bytes" if empty else f"its content is none of {', '.join(FORMATS)}"
+        raise ValueError(f"cannot decode {path}: {reason}") from error
     except REASONS as error:
         raise ValueError(f"cannot decode {path}: {error}") from error

@@ -16,7 +16,7 @@ from qmargin.data.manifest import Manifest, SampleError
 from qmargin.data.samples import Samples
 
 if TYPE_CHECKING:
-    from _csv import _reader
+    from _csv import Reader
 
 Row = tuple[int, str, str, str]  # line, path, identity, split
 
@@ -96,9 +96,7 @@ def _check_files(manifest: Manifest, path: Path) -> None:
         )
 
 
-def _careful(
-    path: Path, root: Path, identity_column: str, path_column: str, default_split: str | None
-) -> Manifest:
+def _careful(path: Path, root: Path, identity_column: str, path_column: str, default_split: str | None) -> Manifest:
     """The manifest, read row by row; every fault is named by its line."""
     rows = list(_rows(path, identity_column, path_column, default_split))
     if not rows:
@@ -127,7 +125,7 @@ def _rows(path: Path, identity_column: str, path_column: str, default_split: str
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[tuple[list[str], "_reader"]]:
+def _reading(path: Path) -> Iterator[tuple[list[str], "Reader"]]:
     """The header of a CSV file, and a reader of its rows."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
