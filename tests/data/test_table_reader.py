@@ -16,9 +16,8 @@ PATHS = st.text(st.sampled_from("ab./é"), min_size=0, max_size=5)
 NAMES = st.sampled_from(["al", "bo", "cy", "", "d\ne", "é"])
 SPLITS = st.sampled_from(["train"] * 6 + ["test", "dev"])
 ROWS = st.lists(st.tuples(PATHS, NAMES, SPLITS), min_size=1, max_size=9)
-LAWFUL = st.lists(
-    st.tuples(st.text("abé", min_size=1, max_size=4), NAMES.filter(lambda name: name not in ("", "d\ne")))
-)
+GOOD_NAMES = st.sampled_from(["al", "bo", "cy", "é"])
+LAWFUL = st.lists(st.tuples(st.text("abé", min_size=1, max_size=4), GOOD_NAMES), min_size=1)
 
 
 @pytest.fixture(autouse=True)

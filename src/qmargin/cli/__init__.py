@@ -19,6 +19,7 @@ from qmargin.cli import (
     pack,
     pairs,
     plan,
+    prepare,
     score,
     threshold,
     train,
@@ -28,6 +29,7 @@ from qmargin.recipes.registry import nearest
 from qmargin.training import Interrupted
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "prepare": prepare.run,
     "train": train.run,
     "evaluate": evaluate.run,
     "pairs": pairs.run,

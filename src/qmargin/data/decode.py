@@ -130,6 +130,20 @@ def decode_rgb(path: Path | EncodedImage) -> Image.Image:
         return (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
 
 
+def single_image(path: Path | EncodedImage) -> str:
+    """The format of an image file, one of `FORMATS`, that holds one image of 8 bits a channel; it is not decoded.
+
+    Raises:
+        ValueError: as `decode_image`, or an animation.
+    """
+    with _opened(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ValueError(f"it is an animation of {frames} images; save the one that is meant")
+        assert image.format is not None, "it was read from a file"
+        return image.format
+
+
 def normalise(images: Tensor) -> Tensor:
     """Map 8-bit pixels to [-1, 1], as the face recipe does, on whatever device they are: `(x / 255 - 0.5) / 0.5`.
 

@@ -100,8 +100,16 @@ class RecordImages:
             raise RecordError(self.records.path, offset, str(error)) from error
         return labels, content
 
+    def fault(self, offset: int) -> RecordError | None:
+        """What is wrong with the record at an offset, if anything."""
+        try:
+            self.face(offset)
+        except RecordError as error:
+            return error
+        return None
 
-def read_face_records(path: Path, split: str = "train") -> PackedSamples:
+
+def read_face_records(path: Path, split: str = "train", *, damaged: list[RecordError] | None = None) -> PackedSamples:
     """Open a face set of a `.rec` file and the `.idx` file beside it.
 
     Read are the index and the identity records, and the labels of the first and last image of each; in a set without
@@ -111,6 +119,8 @@ def read_face_records(path: Path, split: str = "train") -> PackedSamples:
     Args:
         path: the `.rec` file.
         split: split of all its samples: "train", "validation" or "test".
+        damaged: where to put the faults of image records that are damaged; these are left out, and labels are read from
+            every image. Without it a damaged record is an error.
 
     Returns:
         The images in the order of their keys.
@@ -124,13 +134,16 @@ def read_face_records(path: Path, split: str = "train") -> PackedSamples:
     records = RecordReader(path)
     index = path.with_suffix(".idx")
     keys, offsets = read_index(index)
-    check_index(records, index, offsets)
+    check_index(records, index, offsets, damaged_allowed=damaged is not None)
     first = _first_identity(RecordImages(records), index, keys, offsets)
-    if first is None:
-        labels = _labels(records, offsets)
-    else:
+    ranges = offsets[:0]
+    if first is not None:
         ranges, offsets = offsets[keys >= first], offsets[(keys >= 1) & (keys < first)]
-        labels = _labels_of_ranges(records, offsets, ranges) if len(ranges) else _labels(records, offsets)
+    if damaged is not None:
+        damaged.extend(_damaged(records, offsets))
+        offsets = offsets[~np.isin(offsets, [error.offset for error in damaged])]
+        ranges = offsets[:0]
+    labels = _labels_of_ranges(records, offsets, ranges) if len(ranges) else _labels(records, offsets)
     if not len(labels):
         raise ValueError(f"{path} holds no image")
     found, codes = np.unique(labels, return_inverse=True)
@@ -213,8 +226,25 @@ def _labels(records: RecordReader, offsets: Indices) -> Indices:
     return labels.astype(np.int64)
 
 
+def _damaged(records: RecordReader, offsets: Indices) -> list[RecordError]:
+    """The faults of those of some records that are damaged."""
+    doubtful = offsets[~_gathered(records, offsets)[1]]
+    faults = (RecordImages(records).fault(int(offset)) for offset in doubtful)
+    return [fault for fault in faults if fault is not None]
+
+
 def _heads(records: RecordReader, offsets: Indices) -> NDArray[np.void]:
     """The heads of the records at some offsets, structured (records,)."""
+    heads, plain = _gathered(records, offsets)
+    images = RecordImages(records)
+    for row in np.flatnonzero(~plain):  # in parts, or damaged
+        labels, _ = images.face(int(offsets[row]))
+        heads["flag"][row], heads["label"][row], heads["labels"][row] = len(labels), labels[0], labels[:2]
+    return heads
+
+
+def _gathered(records: RecordReader, offsets: Indices) -> tuple[NDArray[np.void], NDArray[np.bool_]]:
+    """What stands where heads should (records,), and which of them are whole records of one part."""
     content = np.frombuffer(records.memory, np.uint8)
     heads = np.empty(len(offsets), _HEAD)
     for start in range(0, len(offsets), CHUNK):
@@ -224,8 +254,4 @@ def _heads(records: RecordReader, offsets: Indices) -> NDArray[np.void]:
     length = (heads["word"] & LONGEST).astype(np.int64)
     plain = (heads["magic"] == int.from_bytes(MAGIC, "little")) & (heads["word"] <= LONGEST)
     plain &= (length >= HEADER.size + 4 * heads["flag"].astype(np.int64)) & (offsets + 8 + length <= records.size)
-    images = RecordImages(records)
-    for row in np.flatnonzero(~plain):  # in parts, or damaged
-        labels, _ = images.face(int(offsets[row]))
-        heads["flag"][row], heads["label"][row], heads["labels"][row] = len(labels), labels[0], labels[:2]
-    return heads
+    return heads, plain

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qmargin.data.columns import BLOCK, Indices, TextColumn
-from qmargin.data.decode import ImageFormat
+from qmargin.data.decode import EncodedImage, ImageFormat
 from qmargin.data.identities import SPLITS, Identities
 
 _UNWRITABLE = re.compile("[\0\r\n\ud800-\udfff]")  # surrogates stand for bytes of a file name that are not UTF-8
@@ -109,6 +109,18 @@ class Manifest:
     def path(self, index: int) -> str:
         """Path of a sample, relative to the root."""
         return self.paths[index]
+
+    def stem(self, index: int) -> str:
+        """File name of a sample, without its ending."""
+        return PurePosixPath(self.paths[index]).stem
+
+    def encoded(self, index: int) -> EncodedImage:
+        """The bytes of a sample's image file; a ValueError where it cannot be read."""
+        path = self.root / self.paths[index]
+        try:
+            return EncodedImage(path.read_bytes(), str(path))
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from error
 
     def pixels(self, index: int, image: ImageFormat) -> NDArray[np.uint8]:
         """The image of a sample, (height, width, channels); errors are those of `decode_image`."""

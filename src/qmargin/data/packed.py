@@ -78,6 +78,10 @@ class PackedSamples:
         """Path, identity and split of each sample, in order."""
         return zip(map(self.store.path, self.places), self.people.of_samples, self.people.splits, strict=True)
 
+    def stem(self, index: int) -> str:
+        """A file name for a sample, without an ending: its number, from 1 on."""
+        return f"{index + 1:08d}"
+
     def encoded(self, index: int) -> EncodedImage:
         """The bytes of a sample's image; a ValueError where they are damaged, or another identity's."""
         return self.store.encoded(self.places[index], self.names[self.people.codes[index]])

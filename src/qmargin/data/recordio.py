@@ -167,6 +167,8 @@ class RecordWriter:
         self.path = path
         self._stack = ExitStack()
         self._offset = 0
+        self.count = 0
+        """Records written."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -197,7 +199,16 @@ class RecordWriter:
             self._records.write(head + part + bytes(-len(part) % 4))
             self._offset += 8 + _padded(len(part))
         self._index.write(b"%d\t%d\n" % (key, offset))
+        self.count += 1
         return offset
+
+    def overwrite_first(self, payload: bytes) -> None:
+        """Put another payload of the same length in the place of the first record's."""
+        assert self.count, "there is a first record"
+        assert split_at_magic(payload) == [payload], "it is one part"
+        self._records.seek(8)
+        self._records.write(payload)
+        self._records.seek(self._offset)
 
 
 def split_at_magic(payload: bytes) -> list[bytes]:
@@ -241,11 +252,19 @@ def read_index(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return keys, offsets
 
 
-def check_index(records: RecordReader, index: Path, offsets: NDArray[np.int64]) -> None:
+def check_index(
+    records: RecordReader, index: Path, offsets: NDArray[np.int64], *, damaged_allowed: bool = False
+) -> None:
     """Refuse an index that is not of this file, and a file that is cut off.
 
     The last record must end where the file does; up to a thousand others, spread over the file, must end where the next
     one begins. The rest is checked when it is read.
+
+    Args:
+        records: the file.
+        index: the `.idx` file, for the message.
+        offsets: what it lists (records,).
+        damaged_allowed: let up to half of those that are looked at be damaged.
 
     Raises:
         ValueError: as said, with the record that does not fit.
@@ -257,19 +276,32 @@ def check_index(records: RecordReader, index: Path, offsets: NDArray[np.int64]) 
             f"{index} has records from byte {ordered[0]:,} to {ordered[-1]:,}, {records.path} has {records.size:,} "
             "bytes: the index is of another file, or the .rec file is cut off"
         )
-    for place in np.unique(np.linspace(0, len(ordered) - 1, SPOT_CHECKS).astype(np.int64)):
-        begin, expected = int(ordered[place]), int(ends[place])
-        try:
-            end = records.end(begin)
-        except RecordError as error:
-            if begin == ordered[-1]:
-                raise ValueError(f"{records.path} is cut off: {error}; copy it again") from error
-            raise ValueError(f"{index} is not the index of {records.path}: {error}") from error
-        if end != expected:
-            raise ValueError(
-                f"{index} is not the index of {records.path}: the record at byte {begin:,} ends at {end:,}, the next "
-                f"one begins at {expected:,}" + (", the end of the file" if expected == records.size else "")
-            )
+    places = np.unique(np.linspace(0, len(ordered) - 1, SPOT_CHECKS).astype(np.int64))
+    faults = [fault for place in places if (fault := _misfit(records, int(ordered[place]), int(ends[place])))]
+    tolerated = damaged_allowed and 2 * len(faults) <= len(places)
+    if faults and not (tolerated and _ends_at(records, int(ordered[-1])) in (None, records.size)):
+        raise ValueError(
+            f"{index} is not the index of {records.path}, or the file is cut off or damaged: {faults[0]} "
+            f"({len(faults):,} of the {len(places):,} records that were looked at do not fit)"
+        )
+
+
+def _ends_at(records: RecordReader, begin: int) -> int | None:
+    """Where the record at `begin` ends; None where it is damaged."""
+    try:
+        return records.end(begin)
+    except RecordError:
+        return None
+
+
+def _misfit(records: RecordReader, begin: int, expected: int) -> str | None:
+    """Why the record at `begin` does not end where it must."""
+    try:
+        end = records.end(begin)
+    except RecordError as error:
+        return str(error)
+    there = "the file ends" if expected == records.size else "the next one begins"
+    return None if end == expected else f"the record at byte {begin:,} ends at {end:,}, {there} at {expected:,}"
 
 
 def _padded(size: int) -> int:

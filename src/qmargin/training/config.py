@@ -10,7 +10,16 @@ from typing import Annotated, Literal
 import tyro
 
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
-from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces, SyntheticIdentities
+from qmargin.data import (
+    Augmentation,
+    ImageFolders,
+    ImageFormat,
+    ManifestFile,
+    OrlFaces,
+    RecordFile,
+    SyntheticIdentities,
+    TarShards,
+)
 from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training.schedule import DECAYS
@@ -20,7 +29,7 @@ from qmargin.training.schedule import DECAYS
 class DataConfig:
     """What is read, how it is decoded and augmented, and which identities are held out."""
 
-    source: OrlFaces | ImageFolders | ManifestFile | SyntheticIdentities
+    source: OrlFaces | ImageFolders | ManifestFile | RecordFile | TarShards | SyntheticIdentities
     """Where the images and their identities come from."""
     image: ImageFormat
     """Size and channels every image is decoded to."""
