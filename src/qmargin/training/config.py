@@ -40,7 +40,9 @@ class DataConfig:
     validation_seed: int = 0
     """Seed of the choice of validation identities; the same for every run that is compared."""
     workers: int = 2
-    """Threads that decode images."""
+    """Threads, or processes, that decode images."""
+    processes: bool = False
+    """Decode in processes instead of threads: the same pixels, and the interpreter is left to the training."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no sense."""
