@@ -22,6 +22,7 @@ from qmargin.cli import (
     pack,
     pairs,
     plan,
+    prepare,
     score,
     threshold,
     train,
@@ -31,6 +32,7 @@ from qmargin.recipes.registry import nearest
 from qmargin.training import Interrupted
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "prepare": prepare.run,
     "train": train.run,
     "evaluate": evaluate.run,
     "pairs": pairs.run,
