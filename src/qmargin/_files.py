@@ -45,7 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which must not exist; on success it is renamed to `path`.
 
-    On any error, or Ctrl-C, the temporary folder is removed with all that was written to it.
+    On any error, or Ctrl-C, the temporary folder is removed with all that was written to it. The files in it are
+    flushed by whoever writes them.
 
     Raises:
         ValueError: `path` exists, or the folder cannot be written (its parent is missing, the disk is full).
@@ -56,13 +57,31 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        _sync(temporary)
-        temporary.rename(path)
-        _sync(path.parent)
+        _rename_folder(temporary, path)
     except OSError as error:
         raise ValueError(cannot_write(path, error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_folder(temporary: Path, path: Path) -> None:
+    """Flush a folder and all in it to the disk, then rename it to `path`, which must not exist.
+
+    Raises:
+        ValueError: the disk fails; `temporary` keeps its name.
+    """
+    try:
+        for inside in sorted(temporary.rglob("*"), reverse=True):
+            _sync(inside)
+        _rename_folder(temporary, path)
+    except OSError as error:
+        raise ValueError(cannot_write(path, error)) from error
+
+
+def _rename_folder(temporary: Path, path: Path) -> None:
+    _sync(temporary)
+    temporary.rename(path)
+    _sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import qmargin
 from qmargin.cli import (
     bench,
     calibrate,
+    checkpoint,
     clean,
     compare,
     demo,
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "threshold": threshold.run,
     "verify": verify.run,
     "demo": demo.run,
+    "checkpoint": checkpoint.run,
     "bench": bench.run,
     "plan": plan.run,
     "info": info.run,
