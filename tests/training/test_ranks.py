@@ -95,7 +95,7 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.Mon
     with pytest.raises(
         ValueError, match="batch_size is that of all ranks together: 61 rows cannot be shared evenly by 2"
     ):
-        World().order(samples=100, batch_size=61, seed=0)
+        World().share(61)
 
 
 def test_alone_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,5 +103,4 @@ def test_alone_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     assert own_rank() == (0, 1)
     world = World()
     assert (world.rank, world.size, world.any(True), world.any(False)) == (0, 1, True, False)
-    with pytest.raises(ValueError, match="batch_size 5"):
-        world.order(samples=3, batch_size=5, seed=0)
+    assert world.share(5) == 5

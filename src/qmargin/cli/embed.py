@@ -12,12 +12,9 @@ from rich.console import Console
 from qmargin._files import make_folder
 from qmargin.data import ImageFormat
 from qmargin.data.folders import IMAGE_EXTENSIONS
-from qmargin.scoring import Embeddings, embed_files, embed_files_onnx, embed_files_torchscript
+from qmargin.scoring import Embeddings, embed_files_torchscript, embed_files_with, open_embedder
 from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.scoring.vector_files import VectorSet
-from qmargin.training import RunFolder
-
-PICKLED = (".bin", ".ckpt", ".pkl", ".pth")  # files of models that are as a rule pickles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +30,18 @@ class Arguments:
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained run, or a file ending in .onnx, or of TorchScript in .pt, .ts, .jit: input (batch, channels,
-    height, width), RGB in [-1, 1]."""
+    """Folder of a trained run; a .safetensors file of qmargin export or import; an .onnx file; or TorchScript in .pt,
+    .ts, .jit: input (batch, channels, height, width), RGB in [-1, 1]."""
     images: Path
     """Folder that is searched for images, with all folders in it."""
     out: Path
     """The .npz to write."""
     device: str | None = None
-    """Where to embed: cpu, cuda, ...; that of the training unless given. ONNX models run on the CPU."""
+    """Where to embed: cpu, cuda, ...; that of the training unless given. Of files the CPU, for ONNX models always."""
     trust_code: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the code that a TorchScript model brings along."""
     input_size: tuple[int, int, int] | None = None
-    """Channels, height and width that a TorchScript model takes; ONNX models and runs know theirs."""
+    """Channels, height and width that a TorchScript model takes; other models know theirs."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -65,11 +62,6 @@ def run(words: Sequence[str]) -> None:
 
 def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
     suffix = arguments.model.suffix
-    if suffix in PICKLED:
-        raise ValueError(
-            f"{arguments.model} is not opened: a pickled model may run code of its author; export it to ONNX "
-            "(torch.onnx.export)"
-        )
     if suffix not in TORCHSCRIPT and (arguments.trust_code or arguments.input_size is not None):
         raise ValueError(
             f"--trust-code and --input-size are for TorchScript models ({', '.join(TORCHSCRIPT)}), "
@@ -77,9 +69,7 @@ def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
         )
     if suffix in TORCHSCRIPT:
         return _embed_torchscript(arguments, files)
-    if suffix == ".onnx":
-        return embed_files_onnx(arguments.model, files)
-    return embed_files(RunFolder(arguments.model), files, arguments.device)
+    return embed_files_with(open_embedder(arguments.model, arguments.device), files)
 
 
 def _embed_torchscript(arguments: Arguments, files: Sequence[Path]) -> Embeddings:

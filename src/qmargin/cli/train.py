@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from qmargin.protocols import training_validator
 from qmargin.recipes import RECIPES, find_recipe
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
@@ -65,7 +66,8 @@ def run(words: Sequence[str]) -> None:
         show_settings(config)
     if arguments.out.resolve() == Path.cwd():
         raise ValueError("--out must be a folder of its own, not the current one; for example --out runs/first")
-    folder = train_run(config, arguments.out, resume=arguments.resume)
+    validate = training_validator(config) if config.validation.every is not None else None
+    folder = train_run(config, arguments.out, resume=arguments.resume, validate=validate)
     if own_rank()[0] > 0:
         return
     evaluation = f"qmargin evaluate {shlex.quote(str(folder.path))}"
@@ -88,7 +90,13 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     source = config.data.source
     paths = {field.name: getattr(source, field.name) for field in fields(source)}
     absolute = {name: Path.cwd() / path for name, path in paths.items() if isinstance(path, Path)}
-    return replace(config, data=replace(config.data, source=replace(source, **absolute)))  # type: ignore[arg-type] # fields of that source
+    bins = tuple(Path.cwd() / path for path in config.validation.bins)
+    return replace(
+        config,
+        data=replace(config.data, source=replace(source, **absolute)),  # type: ignore[arg-type] # fields of that source
+        validation=replace(config.validation, bins=bins),
+        init_from=None if config.init_from is None else Path.cwd() / config.init_from,
+    )
 
 
 def show_settings(config: TrainConfig) -> None:

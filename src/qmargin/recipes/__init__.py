@@ -4,8 +4,22 @@ from qmargin.recipes.faces import faces as faces
 from qmargin.recipes.faces import faces_orl as faces_orl
 from qmargin.recipes.faces import faces_small as faces_small
 from qmargin.recipes.million import million as million
+from qmargin.recipes.published import FACE_SETS as FACE_SETS
+from qmargin.recipes.published import NETWORKS as NETWORKS
+from qmargin.recipes.published import PublishedRecipe as PublishedRecipe
 from qmargin.recipes.registry import RECIPES as RECIPES
 from qmargin.recipes.registry import Recipe as Recipe
 from qmargin.recipes.registry import find_recipe as find_recipe
 
-__all__ = ["RECIPES", "Recipe", "faces", "faces_orl", "faces_small", "find_recipe", "million"]
+__all__ = [
+    "FACE_SETS",
+    "NETWORKS",
+    "RECIPES",
+    "PublishedRecipe",
+    "Recipe",
+    "faces",
+    "faces_orl",
+    "faces_small",
+    "find_recipe",
+    "million",
+]

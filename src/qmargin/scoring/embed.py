@@ -1,6 +1,6 @@
 """From images to embeddings: each image and its mirror, their raw embeddings added, no randomness."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, Samples, normalise, sequential
@@ -19,7 +19,8 @@ from qmargin.scoring.torchscript_model import TorchScriptBackbone
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.checkpoint import State, open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
-from qmargin.training.state import check_device, load_weights
+from qmargin.training.state import check_device
+from qmargin.training.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,13 @@ class Embeddings:
 
 
 def embed(
-    backbone: nn.Module, manifest: Samples, image: ImageFormat, *, batch_size: int = 128, device: str = "cpu"
+    backbone: nn.Module,
+    manifest: Samples,
+    image: ImageFormat,
+    *,
+    batch_size: int = 128,
+    device: str = "cpu",
+    quiet: bool = False,
 ) -> Embeddings:
     """Embed every image of a manifest: the raw embedding of the image plus that of its mirror, in float32.
 
@@ -54,20 +61,35 @@ def embed(
         image: how they are decoded.
         batch_size: images at a time.
         device: where the backbone is.
+        quiet: show no progress bar, as inside another one.
 
     Returns:
         Embeddings with vectors (images, dim), in the order of the manifest.
     """
-    backbone.eval()
-    parts: list[NDArray[np.float32]] = []
-    total = -(-len(manifest) // batch_size)
-    with torch.inference_mode(), closing(sequential(manifest, image, batch_size)) as stream:
-        for batch in track(stream, "embedding", total=total, transient=True):
-            images = normalise(batch.images.to(device))  # (batch, channels, height, width)
-            both = backbone(images) + backbone(images.flip(-1))  # (batch, dim)
-            parts.append(both.float().cpu().numpy())
+    batches = embedding_batches(backbone, manifest, image, batch_size=batch_size, device=device, quiet=quiet)
+    vectors = np.concatenate([both.cpu().numpy() for both in batches])
     paths, identities, _ = zip(*manifest.rows(), strict=True)
-    return Embeddings(np.concatenate(parts), np.array(identities), np.array(paths))
+    return Embeddings(vectors, np.array(identities), np.array(paths))
+
+
+def embedding_batches(
+    backbone: nn.Module,
+    manifest: Samples,
+    image: ImageFormat,
+    *,
+    batch_size: int = 128,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Iterator[Tensor]:
+    """Yield the embeddings of `embed` batch after batch, (batch, dim) float32 on the device: for large sets."""
+    backbone.eval()
+    total = -(-len(manifest) // batch_size)
+    with closing(sequential(manifest, image, batch_size)) as stream:
+        for batch in track(stream, "embedding", total=total, transient=True, disable=quiet):
+            with torch.inference_mode():  # not across the yield: it would hold for the caller too
+                images = normalise(batch.images.to(device))  # (batch, channels, height, width)
+                both: Tensor = (backbone(images) + backbone(images.flip(-1))).float()  # (batch, dim)
+            yield both
 
 
 def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddings:
@@ -100,7 +122,7 @@ def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None
     Raises:
         ValueError: the same file twice, a file that is no image, or no checkpoint.
     """
-    return trained_backbone(run, device).embed(_listed(files))
+    return trained_backbone(run, device).embed(listed(files))
 
 
 def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
@@ -112,7 +134,7 @@ def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
     See also `qmargin.scoring.onnx_model`, which says what the model must be like.
     """
     backbone = OnnxBackbone(model)
-    return embed(backbone, _listed(files), backbone.image)
+    return embed(backbone, listed(files), backbone.image)
 
 
 def embed_files_torchscript(
@@ -125,17 +147,17 @@ def embed_files_torchscript(
     """
     device = "cpu" if device is None else device
     check_device(device)
-    return embed(TorchScriptBackbone(model, image, device), _listed(files), image, device=device)
+    return embed(TorchScriptBackbone(model, image, device), listed(files), image, device=device)
 
 
-def _listed(files: Sequence[Path]) -> Manifest:
+def listed(files: Sequence[Path]) -> Manifest:
     """A manifest of any files, from the root on."""
     names = tuple(file.resolve().as_posix().removeprefix("/") for file in files)
     return Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
 
 
 class Trained(NamedTuple):
-    """The backbone of a run with its newest weights."""
+    """The backbone of a run with its newest weights: their mean, where the run keeps one (`averaging`)."""
 
     config: TrainConfig
     backbone: nn.Module  # in evaluation mode, on `device`
@@ -155,6 +177,6 @@ def trained_backbone(run: RunFolder, device: str | None = None) -> Trained:
     check_device(device)
     backbone = config.backbone.build().to(device)
     with open_checkpoint(run.checkpoint) as saved:  # the head, often far larger, stays on the disk
-        load_weights(backbone, saved["backbone"])
+        load_weights(backbone, saved.get("average") or saved["backbone"])
         origin = {"manifest": saved["manifest"], "step": int(saved["step"])}
     return Trained(config, backbone.eval(), device, origin)

@@ -5,22 +5,36 @@ command line replaces single fields of it.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
-from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces, SyntheticIdentities
+from qmargin.data import (
+    Augmentation,
+    ImageFolders,
+    ImageFormat,
+    ManifestFile,
+    OrlFaces,
+    RecordFile,
+    SyntheticIdentities,
+    TarShards,
+)
 from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
+from qmargin.training._checks import above, at_least, in_range
+from qmargin.training.options import AveragingConfig, ValidationConfig
 from qmargin.training.schedule import DECAYS
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What is read, how it is decoded and augmented, and which identities are held out."""
 
-    source: OrlFaces | ImageFolders | ManifestFile | SyntheticIdentities
+    source: OrlFaces | ImageFolders | ManifestFile | RecordFile | TarShards | SyntheticIdentities
     """Where the images and their identities come from."""
     image: ImageFormat
     """Size and channels every image is decoded to."""
@@ -30,13 +44,26 @@ class DataConfig:
     """Training identities held out, whole, for choosing settings (evaluate --split validation)."""
     validation_seed: int = 0
     """Seed of the choice of validation identities; the same for every run that is compared."""
+    class_balance: float = 0.0
+    """How evenly identities are drawn: 0 each image once an epoch, 1 each identity as often; see `BalancedBatches`."""
+    expected_identities: int | None = None
+    """Training identities that the source must have, before any is held out; None for any number."""
+    expected_images: int | None = None
+    """Training images that the source must have, likewise."""
     workers: int = 2
-    """Threads that decode images."""
+    """Threads, or processes, that decode images."""
+    processes: bool = False
+    """Decode in processes instead of threads: the same pixels, and the interpreter is left to the training."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no sense."""
-        _at_least("data.validation_identities", self.validation_identities, 0)
-        _at_least("data.workers", self.workers, 1)
+        if not 0.0 <= self.class_balance <= 1.0:
+            raise ValueError(f"data.class_balance must be in [0, 1], got {self.class_balance!r}")
+        at_least("data.validation_identities", self.validation_identities, 0)
+        at_least("data.workers", self.workers, 1)
+        for name in ("expected_identities", "expected_images"):
+            if getattr(self, name) is not None:
+                at_least(f"data.{name}", getattr(self, name), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +78,10 @@ class OptimizerConfig:
     """Nesterov's variant of the momentum."""
     weight_decay: float = 5e-4
     """L2 penalty on every parameter, prototypes included."""
+    head_learning_rate_factor: float = 1.0
+    """The prototypes' learning rate as a multiple of the backbone's, through the whole schedule."""
+    head_weight_decay_factor: float = 1.0
+    """The prototypes' weight decay as a multiple of `weight_decay`; 0 for none."""
     clip_norm: float = 5.0
     """Largest norm of the backbone's gradient; longer ones are shortened to it."""
     decay: Literal["linear", "cosine", "constant"] = "linear"
@@ -60,12 +91,14 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
-        _above("optimizer.learning_rate", self.learning_rate, 0.0)
-        _above("optimizer.clip_norm", self.clip_norm, 0.0)
-        _in_range("optimizer.momentum", self.momentum, 0.0, 1.0)
-        _in_range("optimizer.warmup", self.warmup, 0.0, 1.0)
-        if not self.weight_decay >= 0.0:
-            raise ValueError(f"optimizer.weight_decay must be >= 0, got {self.weight_decay}")
+        above("optimizer.learning_rate", self.learning_rate, 0.0)
+        above("optimizer.head_learning_rate_factor", self.head_learning_rate_factor, 0.0)
+        above("optimizer.clip_norm", self.clip_norm, 0.0)
+        in_range("optimizer.momentum", self.momentum, 0.0, 1.0)
+        in_range("optimizer.warmup", self.warmup, 0.0, 1.0)
+        for name in ("weight_decay", "head_weight_decay_factor"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"optimizer.{name} must be >= 0, got {getattr(self, name)}")
         if self.decay not in DECAYS:
             raise ValueError(f"optimizer.decay must be one of {sorted(DECAYS)}, got {self.decay!r}")
         if self.nesterov and self.momentum == 0.0:
@@ -94,10 +127,26 @@ class TrainConfig:
     """Steps after which the run ends, if its epochs have not ended before; the schedules then span these."""
     batch_size: int = 128
     """Images a step."""
+    gradient_accumulation: int = 1
+    """Equal parts that a step's images are computed in, one after the other, to save memory; gradients are averaged."""
+    init_from: Path | None = None
+    """Where the backbone's first weights are from: a run's folder, a model file (.safetensors) or arcface_torch's
+    backbone.pth; the number of identities may differ. None draws them from the seed."""
+    init_head: bool = False
+    """Take the prototypes of the run in `init_from` too: the same identities."""
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    """Mean of the weights that is evaluated."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """Figures during training, the best weights, and early stopping."""
     seed: int = 0
     """Seed of the initial weights, the order of the images, augmentation and dropout."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Autocast of the backbone; weights, head and loss stay in float32."""
+    precision: Precision = "float32"
+    """Autocast of the backbone; weights, head and loss stay in float32. float16 scales the loss (torch.amp.GradScaler)
+    and leaves out steps whose gradient overflows."""
+    compile: bool = False
+    """Compile the backbone (torch.compile): slow to start, faster steps; needs a C++ compiler."""
+    channels_last: bool = False
+    """Keep images and weights in the order of their pixels: faster convolutions on CUDA; refused elsewhere."""
     device: str = "cpu"
     """Where to train: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
@@ -110,31 +159,35 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
         for name in ("epochs", "log_every", "checkpoint_every"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("batch_size", self.batch_size, 2)  # batch norms need two
-        _at_least("seed", self.seed, 0)
+            at_least(name, getattr(self, name), 1)
+        at_least("batch_size", self.batch_size, 2)  # batch norms need two
+        at_least("seed", self.seed, 0)
         for name in ("threads", "max_steps"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+                at_least(name, getattr(self, name), 1)
+        at_least("gradient_accumulation", self.gradient_accumulation, 1)
+        parts = self.gradient_accumulation
+        if self.batch_size % parts or self.batch_size // parts < 2:
+            raise ValueError(
+                "gradient_accumulation must cut a step's images into equal parts of at least 2 (batch norms need two): "
+                f"got {parts} parts of batch_size {self.batch_size}"
+            )
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        if self.channels_last and not self.device.startswith("cuda"):
+            raise ValueError(
+                f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "
+                "narrow strided convolutions in that order; leave it off"
+            )
+        if self.init_head and self.init_from is None:
+            raise ValueError("init_head takes the prototypes of the run in init_from: name that run")
+        if self.averaging.last is not None and self.validation.patience is not None:
+            raise ValueError(
+                "averaging.last is the mean of the last steps of a run whose end is known, validation.patience ends it "
+                "early: take averaging.ema, or train to the end"
+            )
         if self.backbone.input_shape != self.data.image.shape:
             raise ValueError(
                 f"the backbone takes images of (channels, height, width) {self.backbone.input_shape}, data.image "
                 f"delivers {self.data.image.shape}: set both to the same size"
             )
-
-
-def _at_least(name: str, value: int, low: int) -> None:
-    if not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
-
-
-def _above(name: str, value: float, low: float) -> None:
-    if not low < value < float("inf"):
-        raise ValueError(f"{name} must be a finite number > {low:g}, got {value!r}")
-
-
-def _in_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value < high:
-        raise ValueError(f"{name} must be in [{low:g}, {high:g}), got {value!r}")

@@ -37,10 +37,24 @@ class RunFolder:
         """Checkpoints of a training by several processes: step-N, each a folder of shards."""
         return self.path / "shards"
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from, of one process or of several."""
+        return self.checkpoint.exists() or any(self.shards.glob("step-*"))
+
     @property
     def log(self) -> Path:
         """The training log, one row every `log_every` steps, as CSV."""
         return self.path / "log.csv"
+
+    @property
+    def validation(self) -> Path:
+        """Figures of the validations during training, one row each, as CSV."""
+        return self.path / "validation.csv"
+
+    @property
+    def best(self) -> Path:
+        """The model of the best validation so far, where a figure is watched: a model file."""
+        return self.path / "best.safetensors"
 
     @property
     def tensorboard(self) -> Path:

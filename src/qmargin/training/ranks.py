@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from qmargin.data import ShuffledBatches
 from qmargin.heads import Head, ShardedHead
 from qmargin.heads.collectives import Group
 from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
@@ -39,6 +39,9 @@ class SilentLog(nullcontext[None]):
     def add(self, *_: object) -> None:
         """Nothing is written."""
 
+    def add_validation(self, *_: object) -> None:
+        """Nor of a validation."""
+
 
 def own_rank() -> tuple[int, int]:
     """Rank and number of processes, as torchrun says in the environment; (0, 1) without it."""
@@ -61,25 +64,32 @@ class World:
         """Number of processes."""
         return 1 if self.group is None else self.group.size
 
-    def order(self, samples: int, batch_size: int, seed: int) -> ShuffledBatches:
-        """This rank's part of the batches of `batch_size` rows that one process would take.
+    def share(self, batch_size: int) -> int:
+        """Rows of this rank in a batch of all.
 
         Raises:
             ValueError: the batch cannot be shared out evenly.
         """
-        if batch_size % self.size or batch_size // self.size < 1:
+        if batch_size % self.size:
             raise ValueError(
                 f"batch_size is that of all ranks together: {batch_size} rows cannot be shared evenly by {self.size}; "
                 f"set it to a multiple of {self.size}"
             )
-        return ShuffledBatches(samples, batch_size // self.size, seed, self.rank, self.size)
+        return batch_size // self.size
 
-    def parallel(self, backbone: nn.Module) -> Callable[[Tensor], Tensor]:
+    def scaler(self, device: str, *, enabled: bool) -> torch.amp.GradScaler:
+        """Of the loss; an overflow that one rank saw is one of all."""
+        kind = torch.device(device).type
+        if self.group is None or not enabled:
+            return torch.amp.GradScaler(kind, enabled=enabled)
+        return ShardedGradScaler(kind)
+
+    def parallel(self, backbone: nn.Module, *, compiled: bool = False) -> Callable[[Tensor], Tensor]:
         """What to call in place of the backbone, whose gradients are then those of the global batch."""
-        if self.group is None:
-            return backbone
-        with_global_norms(backbone, self.group)
-        return DistributedDataParallel(backbone)
+        if self.group is not None:
+            with_global_norms(backbone, self.group)
+        forward = torch.compile(backbone) if compiled else backbone
+        return forward if self.group is None else DistributedDataParallel(forward)
 
     def first(self, action: Callable[[], None]) -> None:
         """Done by rank 0 alone; the others wait, and raise what it raises."""
@@ -132,6 +142,9 @@ class World:
         self.first(merged)
 
 
+ALONE = World()
+
+
 @contextmanager
 def processes(device: str) -> Iterator[World]:
     """The world of this process, alone or started by torchrun; its group ends with the block.
@@ -140,7 +153,7 @@ def processes(device: str) -> Iterator[World]:
         ValueError: also where another rank ended first and left this one waiting.
     """
     if own_rank()[1] == 1:
-        yield World()
+        yield ALONE
         return
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:  # "cuda" is then the GPU of this rank on its machine
