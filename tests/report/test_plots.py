@@ -2,6 +2,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,6 +17,7 @@ from qmargin.protocols.comparison import Comparison, TrainingCurve
 from qmargin.report._canvas import COLOUR, LIGHT_DARK, pens, pens_of
 from qmargin.report.curve_plots import (
     Curve,
+    _deviate_axis,
     _deviates,
     _limits,
     _paint_roc,
@@ -110,6 +112,16 @@ def test_det_axes_reach_down_to_one_error_and_mark_thirty(comparison: Comparison
     assert "30 false accepts" in _texts(roc_plot(comparison))
     tiny = replace(comparison, impostor=50, genuine=50)
     assert "30 false accepts" not in _texts(det_plot(tiny))
+
+
+def test_labels_of_ticks_do_not_run_into_each_other() -> None:
+    figure = Figure(figsize=(4.5, 4.2), dpi=100)
+    axes = figure.add_subplot()
+    _deviate_axis(axes, "x", (6e-8, 0.5))
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert len(boxes) > 5
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_det_ticks_are_percent_and_roc_is_logarithmic(comparison: Comparison) -> None:

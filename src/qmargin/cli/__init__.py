@@ -10,6 +10,7 @@ import qmargin
 from qmargin.cli import (
     bench,
     calibrate,
+    checkpoint,
     clean,
     compare,
     demo,
@@ -22,6 +23,7 @@ from qmargin.cli import (
     pack,
     pairs,
     plan,
+    prepare,
     score,
     threshold,
     train,
@@ -31,6 +33,7 @@ from qmargin.recipes.registry import nearest
 from qmargin.training import Interrupted
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "prepare": prepare.run,
     "train": train.run,
     "evaluate": evaluate.run,
     "pairs": pairs.run,
@@ -46,6 +49,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "threshold": threshold.run,
     "verify": verify.run,
     "demo": demo.run,
+    "checkpoint": checkpoint.run,
     "bench": bench.run,
     "plan": plan.run,
     "info": info.run,

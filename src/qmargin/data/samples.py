@@ -6,13 +6,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from qmargin.data.columns import Indices
 from qmargin.data.decode import ImageFormat
 
 
 class Samples(Protocol):
     """Samples in a fixed order, each with a path, an identity and a split.
 
-    `Manifest` is the one of image files; `SyntheticSamples` computes its rows and pixels when they are asked for.
+    `Manifest` is the one of image files, `PackedSamples` that of images within other files; `SyntheticSamples` computes
+    its rows and pixels when they are asked for.
     """
 
     def __len__(self) -> int:
@@ -29,6 +31,9 @@ class Samples(Protocol):
     @property
     def digest(self) -> str:
         """Changes where a sample, an identity or a split does; the same wherever the data lies."""
+
+    def take(self, rows: Indices) -> "Samples":
+        """Some samples, in the order given, labels counted anew; small and picklable when they are few."""
 
     def subset(self, split: str) -> "Samples":
         """The samples of one split, in order, labels counted anew; a ValueError where there are none."""

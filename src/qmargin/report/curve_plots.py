@@ -24,6 +24,7 @@ from qmargin.report._canvas import COLOUR, Pen, draw, pens_of, write_plot
 from qmargin.report._legend import add_legend, legend_height
 from qmargin.report._numbers import listed, plain
 
+CHARACTER = 1.0 / 45.0  # of a tick's label, as a share of the axis
 TICKS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99, 0.999)
 HIGHEST_FAR = 0.5  # beyond, a verifier is a coin
 HIGHEST_FRR = 0.9
@@ -180,11 +181,14 @@ def _roc_floor(curves: Sequence[Curve]) -> float:
 def _deviate_axis(axes: Axes, which: str, limits: Limits) -> None:
     low, high = (float(ndtri(limit)) for limit in limits)
     ticks: list[float] = []
+    shown: list[str] = []
     for tick in TICKS:
-        place = float(ndtri(tick))
-        if low <= place <= high and (not ticks or place - ticks[-1] > (high - low) / 14.0):
+        place, text = float(ndtri(tick)), f"{100.0 * tick:g}"
+        # half of both labels and a gap between them, as a share of the axis
+        apart = max(1.0 / 14.0, CHARACTER * (len(shown[-1]) + len(text) + 2) / 2.0 if shown and which == "x" else 0.0)
+        if low <= place <= high and (not ticks or place - ticks[-1] > (high - low) * apart):
             ticks.append(place)
-    shown = [f"{100.0 * tick:g}" for tick in TICKS if float(ndtri(tick)) in ticks]
+            shown.append(text)
     if which == "x":
         axes.set_xlim(low, high)
         axes.set_xticks(ticks, shown)

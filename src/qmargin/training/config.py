@@ -11,7 +11,16 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
-from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces, SyntheticIdentities
+from qmargin.data import (
+    Augmentation,
+    ImageFolders,
+    ImageFormat,
+    ManifestFile,
+    OrlFaces,
+    RecordFile,
+    SyntheticIdentities,
+    TarShards,
+)
 from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training._checks import above, at_least, in_range
@@ -25,7 +34,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 class DataConfig:
     """What is read, how it is decoded and augmented, and which identities are held out."""
 
-    source: OrlFaces | ImageFolders | ManifestFile | SyntheticIdentities
+    source: OrlFaces | ImageFolders | ManifestFile | RecordFile | TarShards | SyntheticIdentities
     """Where the images and their identities come from."""
     image: ImageFormat
     """Size and channels every image is decoded to."""
@@ -42,7 +51,9 @@ class DataConfig:
     expected_images: int | None = None
     """Training images that the source must have, likewise."""
     workers: int = 2
-    """Threads that decode images."""
+    """Threads, or processes, that decode images."""
+    processes: bool = False
+    """Decode in processes instead of threads: the same pixels, and the interpreter is left to the training."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no sense."""

@@ -78,7 +78,8 @@ def train(
         if state.step == steps or validation.watched.done:
             return run
         state.backbone.train()
-        batches = ImageBatches(samples, config.data.image, config.data.augmentation, order, config.data.workers)
+        data = config.data
+        batches = ImageBatches(samples, data.image, data.augmentation, order, data.workers, processes=data.processes)
         log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:

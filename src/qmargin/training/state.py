@@ -12,6 +12,7 @@ from qmargin.heads import Head
 from qmargin.training.averaging import averaged_model
 from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
+from qmargin.training.sharded_checkpoint import StoredRows
 from qmargin.training.tensorfile import Stored
 from qmargin.training.weights import EDITED, Copy, copy_weights, fitting, kind
 
@@ -157,7 +158,7 @@ def _new_slots(optimizer: torch.optim.Optimizer, state: State, copies: list[Copy
         parameter = parameters[int(index)]
         slots[int(index)] = slot = dict(stored_slot)
         for name, stored in stored_slot.items():
-            if isinstance(stored, Stored):
+            if isinstance(stored, Stored | StoredRows):
                 if stored.shape != tuple(
                     parameter.shape[: len(stored.shape)]
                 ):  # one number for each weight, row or all

@@ -6,14 +6,16 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from qmargin.training.sharded_checkpoint import StoredRows
 from qmargin.training.tensorfile import Stored
 
-Copy = tuple[Stored, Tensor]  # from the file to the memory
+AnyStored = Stored | StoredRows
+Copy = tuple[AnyStored, Tensor]  # from the file to the memory
 
 EDITED = "was config.json edited?"
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Stored], advice: str = EDITED) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, AnyStored], advice: str = EDITED) -> None:
     """Read the weights of an open checkpoint into a module, in place.
 
     Raises:
@@ -22,14 +24,14 @@ def load_weights(module: nn.Module, weights: Mapping[str, Stored], advice: str =
     copy_weights(fitting(module, weights, advice))
 
 
-def fitting(module: nn.Module, weights: Mapping[str, Stored], advice: str = EDITED) -> list[Copy]:
+def fitting(module: nn.Module, weights: Mapping[str, AnyStored], advice: str = EDITED) -> list[Copy]:
     """Every stored tensor with the tensor of the module it belongs to; a ValueError names the first misfit."""
     check_fit(module, weights, advice)
     targets: dict[str, Tensor] = module.state_dict()
     return [(stored, targets[name]) for name, stored in weights.items()]
 
 
-def check_fit(module: nn.Module, weights: Mapping[str, Stored | Tensor], advice: str = EDITED) -> None:
+def check_fit(module: nn.Module, weights: Mapping[str, AnyStored | Tensor], advice: str = EDITED) -> None:
     """Refuse weights of another network; `advice` ends the message."""
     targets: dict[str, Tensor] = module.state_dict()
     misfits = chain(
@@ -45,7 +47,7 @@ def check_fit(module: nn.Module, weights: Mapping[str, Stored | Tensor], advice:
         raise ValueError(f"the checkpoint does not fit the config's {type(module).__name__}: {misfit}; {advice}")
 
 
-def kind(tensor: Stored | Tensor) -> str:
+def kind(tensor: AnyStored | Tensor) -> str:
     """Shape and dtype, as errors show them."""
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
