@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from qmargin.data.samples import Samples
 from qmargin.data.sampling import Indices, ShuffledBatches
 
 Batches = Generator["Batch", None, None]
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class ImageBatches:
         ValueError of `decode_image` when its batch is due.
         """
         check_counts("ImageBatches", 0, start_step=start_step, stop_step=stop_step)
-        return _in_order(range(start_step, stop_step), self.batches.__getitem__, self._decode, self.workers)
+        return in_order(range(start_step, stop_step), self.batches.__getitem__, self._decode, self.workers)
 
     def _decode(self, step: int, indices: Indices) -> Batch:
         first = self.batches.rank * self.batches.batch_size
@@ -130,7 +132,7 @@ def sequential(manifest: Samples, image_format: ImageFormat, batch_size: int, wo
         images = _decode(manifest, image_format, indices, lambda picture, _: picture)
         return Batch(step, images, torch.from_numpy(labels[indices]), indices)
 
-    return _in_order(range(-(-len(manifest) // batch_size)), indices_of, decode, workers)
+    return in_order(range(-(-len(manifest) // batch_size)), indices_of, decode, workers)
 
 
 def _decode(
@@ -143,10 +145,11 @@ def _decode(
     return torch.from_numpy(images)
 
 
-def _in_order(
-    steps: range, indices_of: Callable[[int], Indices], decode: Callable[[int, Indices], Batch], workers: int
-) -> Batches:
-    pending: deque[Future[Batch]] = deque()
+def in_order(
+    steps: range, indices_of: Callable[[int], Indices], decode: Callable[[int, Indices], B], workers: int
+) -> Generator[B, None, None]:
+    """Yield `decode(step, indices_of(step))` for each step, in order; threads work `workers` steps ahead."""
+    pending: deque[Future[B]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="qmargin-decode") as pool:
         try:
             for step in steps:
