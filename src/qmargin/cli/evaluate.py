@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 import tyro
@@ -21,6 +21,9 @@ from qmargin.report.verification_tables import run_tables
 from qmargin.scoring import Embeddings, embed_run
 from qmargin.training import RunFolder
 from qmargin.training.loop import read_samples
+
+if TYPE_CHECKING:
+    from qmargin.data import Samples
 
 Split = Literal["test", "validation", "train"]
 
@@ -111,5 +114,6 @@ def _gallery(folder: RunFolder, split: str, embeddings: Embeddings, trials: Tria
     if not asked.thumbnails:
         return Gallery(worst=worst)
     config = folder.read_config()
-    samples = read_samples(config).subset(split)
-    return Gallery(worst=worst, thumbnails=thumbnails_of(worst, samples, config.data.image))
+    image = config.image_data.image
+    samples = cast("Samples", read_samples(config).subset(split))  # they have pixels: `image_data` let them through
+    return Gallery(worst=worst, thumbnails=thumbnails_of(worst, samples, image))

@@ -29,6 +29,11 @@ class Batch:
     labels: Tensor  # (batch,) int64
     indices: Indices  # (batch,) place of each sample in the manifest
 
+    @property
+    def inputs(self) -> Tensor:
+        """The images: what training moves to its device."""
+        return self.images
+
 
 class ImageBatches:
     """Training batches: shuffled, decoded, augmented.

@@ -9,7 +9,7 @@ from sys import intern
 from qmargin._files import replacing
 from qmargin.data._checks import first_few
 from qmargin.data.manifest import SPLITS, Manifest, SampleError
-from qmargin.data.samples import Samples
+from qmargin.data.sample_table import SampleTable
 
 Row = tuple[int, str, str, str]  # line, path, identity, split
 
@@ -52,7 +52,7 @@ def read_manifest(
     return manifest
 
 
-def write_manifest(manifest: Samples, path: Path) -> None:
+def write_manifest(manifest: SampleTable, path: Path) -> None:
     """Write the columns path, identity and split to `path` as CSV, atomically; `read_manifest` gives the same samples.
 
     The root is not written: pass it as `root` when reading from another folder.

@@ -7,5 +7,19 @@ from qmargin.recipes.million import million as million
 from qmargin.recipes.registry import RECIPES as RECIPES
 from qmargin.recipes.registry import Recipe as Recipe
 from qmargin.recipes.registry import find_recipe as find_recipe
+from qmargin.recipes.speakers import speakers_small as speakers_small
+from qmargin.recipes.speakers import voxceleb_ecapa1024 as voxceleb_ecapa1024
+from qmargin.recipes.speakers import voxceleb_resnet34 as voxceleb_resnet34
 
-__all__ = ["RECIPES", "Recipe", "faces", "faces_orl", "faces_small", "find_recipe", "million"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "faces",
+    "faces_orl",
+    "faces_small",
+    "find_recipe",
+    "million",
+    "speakers_small",
+    "voxceleb_ecapa1024",
+    "voxceleb_resnet34",
+]

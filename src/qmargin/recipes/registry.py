@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from qmargin.losses import A3M, ArcFace, CosFace, NormFace, QMargin, Ramp, ScheduledLoss
 from qmargin.recipes.faces import faces, faces_orl, faces_small
 from qmargin.recipes.million import million
+from qmargin.recipes.speakers import speakers_small, voxceleb_ecapa1024, voxceleb_resnet34
 from qmargin.training import TrainConfig
 
 
@@ -69,6 +70,16 @@ ORL = _named(
     ScheduledLoss(name="a3m", final=A3M(alpha=1.5, margin=0.2, scale=3.0)),
     ScheduledLoss(name="normface", final=NormFace(scale=32.0)),
 )
+# As WeSpeaker for ArcFace (there AAM: no margin until epoch 20 of 150, all of it from epoch 40; its way between is a
+# curve, ours a line); CosFace has that margin, and alpha > 1 the settings of faces: nobody has tuned them on VoxCeleb.
+_LATE = Ramp(start=0.0, begin=20 / 150, end=40 / 150)
+SPEAKERS = _named(
+    ScheduledLoss(name="qmargin", final=QMargin(alpha=1.5, margin=0.1, scale=6.0), alpha=Ramp(start=1.0, end=0.2)),
+    ScheduledLoss(name="arcface", final=ArcFace(margin=0.2, scale=32.0), margin=_LATE),
+    ScheduledLoss(name="cosface", final=CosFace(margin=0.2, scale=32.0), margin=_LATE),
+    ScheduledLoss(name="a3m", final=A3M(alpha=1.5, margin=0.1, scale=6.0), alpha=Ramp(start=1.0, end=0.2)),
+    ScheduledLoss(name="normface", final=NormFace(scale=32.0)),
+)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -76,6 +87,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="faces-orl", config=faces_orl, losses=ORL),
         Recipe(name="faces-small", config=faces_small, losses=SMALL),
         Recipe(name="faces", config=faces, losses=LARGE),
+        Recipe(name="speakers-small", config=speakers_small, losses=SMALL),
+        Recipe(name="voxceleb-resnet34", config=voxceleb_resnet34, losses=SPEAKERS),
+        Recipe(name="voxceleb-ecapa1024", config=voxceleb_ecapa1024, losses=SPEAKERS),
         Recipe(name="million", config=million, losses=SMALL),
     )
 }

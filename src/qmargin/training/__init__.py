@@ -6,5 +6,6 @@ from qmargin.training.config import TrainConfig as TrainConfig
 from qmargin.training.folder import RunFolder as RunFolder
 from qmargin.training.loop import Interrupted as Interrupted
 from qmargin.training.loop import train as train
+from qmargin.training.speech_data import SpeechDataConfig as SpeechDataConfig
 
-__all__ = ["DataConfig", "Interrupted", "OptimizerConfig", "RunFolder", "TrainConfig", "train"]
+__all__ = ["DataConfig", "Interrupted", "OptimizerConfig", "RunFolder", "SpeechDataConfig", "TrainConfig", "train"]

@@ -5,15 +5,29 @@ command line replaces single fields of it.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import tyro
+from torch import Tensor
 
-from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
-from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces, SyntheticIdentities
+from qmargin.backbones import EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
+from qmargin.data import (
+    Augmentation,
+    ImageBatches,
+    ImageFolders,
+    ImageFormat,
+    ManifestFile,
+    OrlFaces,
+    Samples,
+    ShuffledBatches,
+    SyntheticIdentities,
+    normalise,
+)
+from qmargin.data.sample_table import SampleTable
 from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training.schedule import DECAYS
+from qmargin.training.speech_data import SpeechDataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +52,24 @@ class DataConfig:
         _at_least("data.validation_identities", self.validation_identities, 0)
         _at_least("data.workers", self.workers, 1)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of the images."""
+        return self.image.shape
+
+    def num_classes(self, samples: SampleTable) -> int:
+        """Classes of training: identities."""
+        return samples.num_classes
+
+    def batches(self, samples: SampleTable, order: ShuffledBatches) -> ImageBatches:
+        """Training batches of the images, in that order."""
+        images = cast("Samples", samples)  # they come from `source`
+        return ImageBatches(images, self.image, self.augmentation, order, self.workers)
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """What the backbone takes, of a batch's `inputs` on its device: `normalise`."""
+        return normalise(inputs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -53,8 +85,10 @@ class OptimizerConfig:
     """L2 penalty on every parameter, prototypes included."""
     clip_norm: float = 5.0
     """Largest norm of the backbone's gradient; longer ones are shortened to it."""
-    decay: Literal["linear", "cosine", "constant"] = "linear"
+    decay: Literal["linear", "cosine", "constant", "exponential"] = "linear"
     """Shape of the learning rate after warm-up."""
+    final_learning_rate: float | None = None
+    """Learning rate that the exponential decay reaches at the end, in (0, learning_rate]; of no other decay."""
     warmup: float = 0.0
     """Share of the steps during which the learning rate rises linearly from 0, in [0, 1)."""
 
@@ -68,6 +102,16 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.weight_decay must be >= 0, got {self.weight_decay}")
         if self.decay not in DECAYS:
             raise ValueError(f"optimizer.decay must be one of {sorted(DECAYS)}, got {self.decay!r}")
+        if (self.decay == "exponential") != (self.final_learning_rate is not None):
+            raise ValueError(
+                "optimizer.final_learning_rate and the exponential decay go together: got "
+                f"{self.final_learning_rate} with {self.decay!r}"
+            )
+        if self.final_learning_rate is not None and not 0.0 < self.final_learning_rate <= self.learning_rate:
+            raise ValueError(
+                f"optimizer.final_learning_rate must be in (0, {self.learning_rate:g}], the learning rate, got "
+                f"{self.final_learning_rate!r}"
+            )
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("optimizer.nesterov needs a momentum > 0: set optimizer.momentum or switch nesterov off")
 
@@ -78,10 +122,10 @@ class TrainConfig:
 
     recipe: Annotated[str, tyro.conf.Suppress]
     """Name of the recipe this setting was made from."""
-    data: DataConfig
-    """Images and identities."""
-    backbone: IResNetConfig | MobileFaceNetConfig
-    """Network from an image to its embedding."""
+    data: DataConfig | SpeechDataConfig
+    """Images or speech, and identities."""
+    backbone: IResNetConfig | MobileFaceNetConfig | EcapaConfig | SpeakerResNetConfig
+    """Network from an image, or from features of speech, to its embedding."""
     loss: ScheduledLoss
     """The loss and its schedules: the one field in which compared runs differ."""
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -118,11 +162,24 @@ class TrainConfig:
                 _at_least(name, getattr(self, name), 1)
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
-        if self.backbone.input_shape != self.data.image.shape:
+        if self.backbone.input_shape != self.data.input_shape:
             raise ValueError(
-                f"the backbone takes images of (channels, height, width) {self.backbone.input_shape}, data.image "
-                f"delivers {self.data.image.shape}: set both to the same size"
+                f"the backbone takes {_described(self.backbone.input_shape)}, the data are "
+                f"{_described(self.data.input_shape)}: set both to the same"
             )
+
+    @property
+    def image_data(self) -> DataConfig:
+        """The data of a run on images; a ValueError where it is one on speech."""
+        if isinstance(self.data, SpeechDataConfig):
+            raise ValueError("this run was trained on speech, and images were asked for: give a run on images")
+        return self.data
+
+
+def _described(shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return f"features of speech of {shape[0]} bins"
+    return f"images of (channels, height, width) {shape}"
 
 
 def _at_least(name: str, value: int, low: int) -> None:

@@ -10,7 +10,9 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from qmargin.data import Batch, ImageBatches, Samples, ShuffledBatches, normalise, write_manifest
+from qmargin.data import Batch, ShuffledBatches, write_manifest
+from qmargin.data.sample_table import SampleTable
+from qmargin.data.speech import SpeechBatch
 from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
@@ -56,7 +58,9 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
     steps = steps if config.max_steps is None else min(steps, config.max_steps)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    state = TrainingState.create(config, samples.num_classes)  # before the folder: a bad device leaves nothing behind
+    state = TrainingState.create(
+        config, config.data.num_classes(samples)
+    )  # before the folder: a bad device leaves nothing behind
 
     def checkpoint() -> None:
         progress = {"sampler": order.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
@@ -74,7 +78,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
         if state.step == steps:
             return run
         state.backbone.train()
-        batches = ImageBatches(samples, config.data.image, config.data.augmentation, order, config.data.workers)
+        batches = config.data.batches(samples, order)
         log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:
@@ -90,19 +94,21 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
 
 
 def train_step(
-    state: TrainingState, batch: Batch, config: TrainConfig, steps: int
+    state: TrainingState, batch: Batch | SpeechBatch, config: TrainConfig, steps: int
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """One step of gradient descent; returns what was measured (on the device) and the settings it was done with."""
     settings = config.optimizer
-    rate = learning_rate(state.step, steps, settings.learning_rate, settings.warmup, settings.decay)
+    rate = learning_rate(
+        state.step, steps, settings.learning_rate, settings.warmup, settings.decay, settings.final_learning_rate
+    )
     state.set_learning_rate(rate)
     state.head.loss = loss = config.loss.at(state.step / steps)
 
-    images = normalise(batch.images.to(config.device, non_blocking=True))  # (batch, channels, height, width)
+    inputs = config.data.prepared(batch.inputs.to(config.device, non_blocking=True))  # (batch, ...)
     labels = batch.labels.to(config.device, non_blocking=True)  # (batch,)
     with _precision(config):
-        embeddings = state.backbone(images)  # (batch, dim)
-    value = _finite_loss(state, config, images, embeddings, labels)
+        embeddings = state.backbone(inputs)  # (batch, dim)
+    value = _finite_loss(state, config, inputs, embeddings, labels)
 
     state.zero_grad()
     value.backward()
@@ -127,27 +133,27 @@ def _precision(config: TrainConfig) -> torch.autocast:
 
 
 def _finite_loss(
-    state: TrainingState, config: TrainConfig, images: Tensor, embeddings: Tensor, labels: Tensor
+    state: TrainingState, config: TrainConfig, inputs: Tensor, embeddings: Tensor, labels: Tensor
 ) -> Tensor:
     try:
         value: Tensor = state.head(embeddings, labels)
     except ValueError as error:
         with _precision(config):
-            raise NonFiniteError(f"{error} ({first_bad_layer(state.backbone, images)})") from error
+            raise NonFiniteError(f"{error} ({first_bad_layer(state.backbone, inputs)})") from error
     if not bool(value.isfinite()):
         with _precision(config):
-            raise NonFiniteError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, images)})")
+            raise NonFiniteError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, inputs)})")
     return value
 
 
-def read_samples(config: TrainConfig) -> Samples:
+def read_samples(config: TrainConfig) -> SampleTable:
     """The manifest of a config, with its validation identities held out."""
-    manifest = config.data.source.read()
+    manifest: SampleTable = config.data.source.read()
     held_out = config.data.validation_identities
     return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
 
 
-def check_manifest(manifest: Samples, saved: State, run: RunFolder) -> None:
+def check_manifest(manifest: SampleTable, saved: State, run: RunFolder) -> None:
     """Refuse to go on from a checkpoint of other images or identities."""
     if saved["manifest"] != manifest.digest:
         raise ValueError(

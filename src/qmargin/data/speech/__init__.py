@@ -8,6 +8,7 @@
 from qmargin.data.speech.augment import SpeechAugmentation as SpeechAugmentation
 from qmargin.data.speech.batches import SpeechBatch as SpeechBatch
 from qmargin.data.speech.batches import SpeechBatches as SpeechBatches
+from qmargin.data.speech.corrupt import Noise as Noise
 from qmargin.data.speech.corrupt import RecordedNoise as RecordedNoise
 from qmargin.data.speech.corrupt import SyntheticNoise as SyntheticNoise
 from qmargin.data.speech.fbank import FrontEnd as FrontEnd
@@ -39,6 +40,7 @@ __all__ = [
     "FrontEnd",
     "KaldiFolders",
     "LhotseManifests",
+    "Noise",
     "RecordedNoise",
     "Recording",
     "SpeakerFolders",

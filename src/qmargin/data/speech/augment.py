@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qmargin.data.speech.corrupt import RecordedNoise, SyntheticNoise
+from qmargin.data.speech.corrupt import Noise
 from qmargin.data.speech.spec_augment import SpecAugment
 
 
@@ -20,7 +20,7 @@ class SpeechAugmentation:
     speeds: tuple[float, ...] = (1.0,)
     """Speeds, drawn alike. Each but 1 makes new speakers: classes = speakers x speeds; a voice that is faster is
     higher too, and so another voice."""
-    noise: RecordedNoise | SyntheticNoise | None = None
+    noise: Noise | None = None
     """Noise and reverberation."""
     noise_probability: float = 0.6
     """Share of the segments that get noise or reverberation, in [0, 1]; of no effect without `noise`."""

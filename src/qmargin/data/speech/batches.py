@@ -26,6 +26,11 @@ class SpeechBatch:
     labels: Tensor  # (batch,) int64, in [0, speakers * speeds)
     indices: Indices  # (batch,) place of each utterance in the table
 
+    @property
+    def inputs(self) -> Tensor:
+        """The features: what training moves to its device."""
+        return self.features
+
 
 class SpeechBatches:
     """Training batches: shuffled, cut, changed, as features.

@@ -87,6 +87,9 @@ class SyntheticNoise:
         return reverberated(wave, room_response(self.seed, room, audio.sample_rate))
 
 
+Noise = RecordedNoise | SyntheticNoise
+
+
 def mixed(wave: Wave, noise: Wave, snr: float) -> Wave:
     """The wave plus the noise, scaled to lie `snr` dB below it in mean power; a silent one of the two adds nothing.
 
