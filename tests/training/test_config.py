@@ -21,7 +21,7 @@ OPTIMIZER: list[tuple[dict[str, Any], str]] = [
         {"decay": "exponential"},
         r"the exponential decay go together: got None with 'exponential'",
     ),
-    ({"final_learning_rate": 0.01}, r"exponential decay go together: got 0.01 with 'linear'"),
+    ({"final_learning_rate": 0.01}, r"exponential decay go together: got 0.01 with 'cosine'"),
     ({"decay": "exponential", "final_learning_rate": 9.0}, r"final_learning_rate must be in \(0, 0.1\], the learning"),
     ({"nesterov": True, "momentum": 0.0}, r"optimizer.nesterov needs a momentum > 0"),
 ]

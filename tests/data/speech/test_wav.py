@@ -32,7 +32,7 @@ def test_a_segment_is_the_same_part_of_the_whole_whatever_the_container(
     for seed in range(5):
         start = int(np.random.default_rng(seed).integers(48_000 - 16_000 + 1))
         segment = read_segment(recording, AS_IS, 16_000, np.random.default_rng(seed))
-        # Opus decodes from 80 ms before where it is asked to: what it remembers of before that is lost.
+        # the decoder of Opus is restarted shortly before: what it would remember of earlier sound is lost
         np.testing.assert_allclose(segment, whole[start : start + 16_000], atol=2e-3 if "opus" in name else 1e-6)
 
 

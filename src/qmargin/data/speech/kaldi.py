@@ -34,12 +34,7 @@ def read_kaldi(folder: Path, split: str) -> Utterances:
     """
     recordings = _table(folder / "wav.scp", "recording-id path")
     speakers = _table(folder / "utt2spk", "utterance-id speaker-id")
-    for key, (line, path) in recordings.items():
-        if path.endswith("|") or path.startswith("|"):
-            raise ValueError(
-                f"{folder / 'wav.scp'}, line {line}: {key!r} is a command, and commands are not run here; write the "
-                "audio to files (wav-copy) and list those"
-            )
+    _refuse_commands(folder / "wav.scp", recordings)
     if not (folder / "segments").is_file():
         rows = Rows(folder / "wav.scp", Path.cwd())
         for key, (line, path) in recordings.items():
@@ -53,6 +48,22 @@ def read_kaldi(folder: Path, split: str) -> Utterances:
         rows.add(line, key, _of(speakers, key, folder / "utt2spk", where), split, path)
         rows.spans.append(span)
     return rows.utterances()
+
+
+def read_recording_list(path: Path) -> dict[str, Path]:
+    """Recordings by id, of lines `id path`, as in wav.scp; a ValueError names the line that is none, or a command."""
+    table = _table(path, "id path")
+    _refuse_commands(path, table)
+    return {key: Path(file) for key, (_, file) in table.items()}
+
+
+def _refuse_commands(path: Path, table: Mapping[str, Entry]) -> None:
+    for key, (line, file) in table.items():
+        if file.endswith("|") or file.startswith("|"):
+            raise ValueError(
+                f"{path}, line {line}: {key!r} is a command, and commands are not run here; write the audio to files "
+                "(wav-copy) and list those"
+            )
 
 
 def _table(path: Path, layout: str) -> dict[str, Entry]:
