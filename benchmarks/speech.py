@@ -37,7 +37,7 @@ RATE = 16_000
 AGREEMENT = 1e-3  # of log filter banks
 WARM_UP = 2  # steps that start the threads
 BATCH = 32
-BACKBONES = {
+BACKBONES: dict[str, EcapaConfig | SpeakerResNetConfig] = {
     "ECAPA c512": EcapaConfig(channels=512),
     "ECAPA c1024": EcapaConfig(channels=1024),
     "ResNet34-TSTP": SpeakerResNetConfig(),
@@ -76,7 +76,8 @@ class TorchFbank:
         spectrum = torch.fft.rfft((frames - 0.97 * before) * self.window, n=512)
         power = spectrum.real.square() + spectrum.imag.square()  # (frames, 257)
         features = (power @ self.bank).clamp(min=torch.finfo(torch.float32).eps).log()
-        return features - features.mean(dim=0)
+        centred: Tensor = features - features.mean(dim=0)
+        return centred
 
 
 def noise(seconds: float, seed: int = 0) -> NDArray[np.float32]:
@@ -134,7 +135,7 @@ def waiting_rows(steps: int) -> list[list[str]]:
             (Path(folder) / f"id{speaker}").mkdir()
             for part in range(2):
                 soundfile.write(f"{folder}/id{speaker}/{part}.flac", noise(5.0, 2 * speaker + part), RATE)
-        for name, backbone in {"speakers-small": recipe.backbone, "ECAPA c512": BACKBONES["ECAPA c512"]}.items():
+        for name, backbone in (("speakers-small", recipe.backbone), ("ECAPA c512", BACKBONES["ECAPA c512"])):
             for workers in (1, 2):
                 augmentation = SpeechAugmentation(speeds=(1.0, 0.9, 1.1), noise=SyntheticNoise(rooms=0))
                 data = SpeechDataConfig(
@@ -155,14 +156,14 @@ def waiting(config: TrainConfig, steps: int) -> tuple[float, float]:
     state.backbone.train()
     waited = whole = 0.0
     with closing(config.data.batches(samples, order).iterate(0, steps + WARM_UP)) as stream:
-        for _ in range(steps + WARM_UP):
-            began = time.perf_counter()
-            batch = next(stream)
+        began = time.perf_counter()
+        for batch in stream:
             arrived = time.perf_counter()
             train_step(state, batch, config, steps + WARM_UP)
             if state.step > WARM_UP:
                 waited += arrived - began
                 whole += time.perf_counter() - began
+            began = time.perf_counter()
     return waited, whole
 
 

@@ -9,8 +9,12 @@ import pytest
 from tests.voices import write_voices
 
 from qmargin.cli import main
+from qmargin.cli.train import _with_absolute_paths
+from qmargin.data.speech import RecordedNoise, SpeakerFolders
 from qmargin.protocols.score_files import read_scores
+from qmargin.recipes import find_recipe
 from qmargin.scoring.vector_files import read_vectors
+from qmargin.training import SpeechDataConfig
 
 TINY = """
 --data.frames 40 --data.front-end.bins 24 --backbone.bins 24 --backbone.channels 16 --backbone.pooled 24
@@ -41,6 +45,14 @@ def run(voices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = ["--data.source.train", "train", "--data.source.test", "held"]
     main(["train", "speakers-small", "--out", str(out), *source, *splits, *TINY.split()])
     return out
+
+
+def test_paths_at_any_depth_are_kept_from_the_root_on() -> None:
+    config = _with_absolute_paths(find_recipe("voxceleb-resnet34").with_loss())
+    assert isinstance(config.data, SpeechDataConfig)
+    assert config.data.source == SpeakerFolders(train=Path.cwd() / "voxceleb2/dev/wav")
+    noise = RecordedNoise(musan=Path.cwd() / "musan", impulse_responses=Path.cwd() / "simulated_rirs")
+    assert config.data.augmentation.noise == noise
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:

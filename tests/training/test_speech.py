@@ -146,4 +146,4 @@ def test_data_and_backbone_must_be_of_one_kind(tiny: TrainConfig) -> None:
         _ = tiny.image_data
     assert faces.image_data is faces.data
     with pytest.raises(ValueError, match=r"data.frames must be an integer >= 1, got 0"):
-        replace(tiny, data=replace(tiny.data, frames=0))
+        SpeechDataConfig(source=SpeakerFolders(train=Path("voices")), frames=0)

@@ -89,7 +89,7 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
 def _absolute(part: T) -> T:
     """A config in which every path, at any depth, is from the root on."""
     if isinstance(part, Path):
-        return Path.cwd() / part  # type: ignore[return-value] # a Path is what T is
+        return Path.cwd() / part
     if not is_dataclass(part) or isinstance(part, type):
         return part
     changed = {field.name: _absolute(getattr(part, field.name)) for field in fields(part)}
