@@ -12,9 +12,10 @@ head) that stands still until the next batch of segments is there.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from qmargin.training.state import TrainingState
 RATE = 16_000
 AGREEMENT = 1e-3  # of log filter banks
 WARM_UP = 2  # steps that start the threads
-BATCH = 32
+BATCH = 16
 BACKBONES: dict[str, EcapaConfig | SpeakerResNetConfig] = {
     "ECAPA c512": EcapaConfig(channels=512),
     "ECAPA c1024": EcapaConfig(channels=1024),
@@ -101,13 +102,12 @@ def features_rows(seconds: float) -> list[list[str]]:
     return [["features", name, f"{seconds_of(way) / sound:.5f}", "real-time factor"] for name, way in ways.items()]
 
 
-def embedding_rows(seconds: float) -> list[list[str]]:
+def embedding_rows(seconds: float) -> Iterator[list[str]]:
     """Real-time factors of embeddings, of utterances of 2 to 6 s."""
     lengths = np.random.default_rng(0).integers(200, 600, size=8 * max(round(seconds / 32), 1))
     sound = float(lengths.sum()) / 100  # seconds
     utterances = [torch.randn(int(length), 80) for length in np.sort(lengths)]
     batches = [utterances[start : start + 8] for start in range(0, len(utterances), 8)]
-    rows = []
     for name, config in BACKBONES.items():
         backbone = config.build().eval()
 
@@ -122,13 +122,11 @@ def embedding_rows(seconds: float) -> list[list[str]]:
                     backbone(pad_sequence(batch, batch_first=True), torch.tensor([len(one) for one in batch]))
 
         for way, action in (("one at a time", alone), ("eight, masked", masked)):
-            rows.append([f"embeddings {name}", way, f"{seconds_of(action, 2) / sound:.4f}", "real-time factor"])
-    return rows
+            yield [f"embeddings {name}", way, f"{seconds_of(action, 2) / sound:.4f}", "real-time factor"]
 
 
-def waiting_rows(steps: int) -> list[list[str]]:
+def waiting_rows(steps: int) -> Iterator[list[str]]:
     """Shares of training steps spent waiting for data, for the small recipe's network and for ECAPA c512."""
-    rows = []
     recipe = find_recipe("speakers-small").with_loss("qmargin")
     with tempfile.TemporaryDirectory() as folder:
         for speaker in range(64):
@@ -143,9 +141,8 @@ def waiting_rows(steps: int) -> list[list[str]]:
                 )
                 waited, whole = waiting(replace(recipe, data=data, backbone=backbone, batch_size=BATCH), steps)
                 way = f"{workers} threads for data" if workers > 1 else "1 thread for data"
-                rows.append([f"waiting {name}", way, f"{100 * waited / whole:.1f}", "% of a step"])
-                rows.append([f"step {name}", way, f"{BATCH * steps / whole:.1f}", "segments a second"])
-    return rows
+                yield [f"waiting {name}", way, f"{100 * waited / whole:.1f}", "% of a step"]
+                yield [f"step {name}", way, f"{BATCH * steps / whole:.1f}", "segments a second"]
 
 
 def waiting(config: TrainConfig, steps: int) -> tuple[float, float]:
@@ -177,9 +174,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    rows = [*features_rows(arguments.seconds), *embedding_rows(arguments.seconds), *waiting_rows(arguments.steps)]
-    for row in rows:
-        print("  ".join(f"{cell:<24}" for cell in row).rstrip())
+    rows = []
+    for row in chain(
+        features_rows(arguments.seconds), embedding_rows(arguments.seconds), waiting_rows(arguments.steps)
+    ):
+        rows.append(row)
+        print("  ".join(f"{cell:<24}" for cell in row).rstrip(), flush=True)
     if arguments.out is not None:
         lines = [",".join(COLUMNS), *(",".join(f'"{cell}"' if "," in cell else cell for cell in row) for row in rows)]
         write_text(arguments.out, "\n".join(lines) + "\n")
