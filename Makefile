@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-STAGES := divergence losses optim heads bench calibration backbones data training scoring protocols metrics report recipes
+STAGES := divergence losses optim heads bench calibration backbones data training scoring export protocols metrics report recipes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo study-faces test lint format types docs clean

@@ -31,8 +31,8 @@ from qmargin.data import ShuffledBatches
 from qmargin.data.speech import FrontEnd, SpeakerFolders, SpeechAugmentation, SyntheticNoise
 from qmargin.recipes import find_recipe
 from qmargin.training import SpeechDataConfig, TrainConfig
-from qmargin.training.loop import train_step
 from qmargin.training.state import TrainingState
+from qmargin.training.step import train_step
 
 RATE = 16_000
 AGREEMENT = 1e-3  # of log filter banks
@@ -149,7 +149,7 @@ def waiting(config: TrainConfig, steps: int) -> tuple[float, float]:
     """Seconds of waiting for data, and of everything, in so many training steps."""
     samples = config.data.source.read()
     order = ShuffledBatches(len(samples), config.batch_size, config.seed)
-    state = TrainingState.create(config, config.data.num_classes(samples))
+    state = TrainingState.create(config, len(config.data.class_counts(samples)))
     state.backbone.train()
     waited = whole = 0.0
     with closing(config.data.batches(samples, order).iterate(0, steps + WARM_UP)) as stream:

@@ -3,6 +3,7 @@
 The order of the data is the order of the folders:
 
     data, backbones -> divergence -> losses, optim -> heads -> training -> scoring -> protocols, metrics -> report
+                                                                                   -> export
 
 and beside it `bench`, which measures heads, and `calibration`, which makes decisions of scores.
 """
@@ -28,8 +29,9 @@ MAY_IMPORT = {  # stage: the other stages it may import
     "bench": {"divergence", "losses", "optim", "heads"},
     "training": {"data", "backbones", "divergence", "losses", "optim", "heads"},
     "scoring": {"data", "backbones", "training"},
-    "protocols": {"data", "scoring", "metrics"},
+    "protocols": {"data", "training", "scoring", "metrics"},
     "report": {"metrics", "protocols"},
+    "export": {"data", "training", "scoring"},
     "recipes": {"data", "backbones", "losses", "heads", "training"},
     "_files": set(),
 }

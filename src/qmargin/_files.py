@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,49 @@ def replacing(path: Path) -> Iterator[Path]:
         raise ValueError(cannot_write(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`, which must not exist; on success it is renamed to `path`.
+
+    On any error, or Ctrl-C, the temporary folder is removed with all that was written to it. The files in it are
+    flushed by whoever writes them.
+
+    Raises:
+        ValueError: `path` exists, or the folder cannot be written (its parent is missing, the disk is full).
+    """
+    if path.exists():
+        raise ValueError(f"{path} exists: give a folder that does not, or remove it first")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        _rename_folder(temporary, path)
+    except OSError as error:
+        raise ValueError(cannot_write(path, error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_folder(temporary: Path, path: Path) -> None:
+    """Flush a folder and all in it to the disk, then rename it to `path`, which must not exist.
+
+    Raises:
+        ValueError: the disk fails; `temporary` keeps its name.
+    """
+    try:
+        for inside in sorted(temporary.rglob("*"), reverse=True):
+            _sync(inside)
+        _rename_folder(temporary, path)
+    except OSError as error:
+        raise ValueError(cannot_write(path, error)) from error
+
+
+def _rename_folder(temporary: Path, path: Path) -> None:
+    _sync(temporary)
+    temporary.rename(path)
+    _sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from cattrs.strategies import configure_tagged_union
 from torch import Tensor, nn
 
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
+from qmargin.backbones._inputs import checked
 
 Config = IResNetConfig | MobileFaceNetConfig
 
@@ -33,6 +34,14 @@ def config(request: pytest.FixtureRequest) -> Config:
 def net(config: Config) -> nn.Module:
     torch.manual_seed(0)
     return config.build()
+
+
+def test_the_order_of_pixels_is_changed_on_a_cpu_alone() -> None:
+    """There it crashes oneDNN; elsewhere channels last is what was asked for."""
+    for device, kept in (("cpu", False), ("meta", True)):
+        given = torch.zeros(4, 3, 8, 8, device=device).to(memory_format=torch.channels_last)
+        passed = checked(given, (3, 8, 8), training=True)
+        assert passed.is_contiguous(memory_format=torch.channels_last) is kept
 
 
 def images(config: Config, batch: int = 4, seed: int = 1) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from qmargin import A3M, AlphaLoss, ArcFace, CosFace, QMargin
 from qmargin.heads.buffers import GradientBuffer
-from qmargin.heads.chunked import Columns, chunked_terms
+from qmargin.heads.chunked import Columns, Own, chunked_terms
 from qmargin.heads.chunks import chunks_of
 from qmargin.heads.shadow import Shadow
 
@@ -33,8 +33,10 @@ def streamed(loss: AlphaLoss, base: Tensor | None = None) -> Callable[[Tensor, T
         shadow = Shadow(torch.bfloat16)
         shadow.follow(weight)
         log_base = None if base is None else base.log()
-        columns = Columns(shadow, chunks_of(labels, len(weight), 32), log_base, GradientBuffer())
-        return chunked_terms(loss, directions, weight, labels, columns).loss
+        columns = Columns(shadow, chunks_of(labels, len(weight), 32), log_base, GradientBuffer(), len(weight))
+        cosine = (directions * F.normalize(weight)[labels]).sum(dim=1).detach()
+        own = Own(cosine, None if log_base is None else log_base[labels])
+        return chunked_terms(loss, directions, weight, own, columns).loss
 
     return losses
 

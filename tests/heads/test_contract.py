@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from qmargin import A3M, AlphaLoss, ArcFace, CosFace, DenseHead, NormFace, QMargin, StreamingHead
-from qmargin.heads import Head
+from qmargin.heads import Head, ShardedHead
 
-HEADS: list[type[Head]] = [DenseHead, StreamingHead]
+HEADS: list[type[Head]] = [DenseHead, StreamingHead, ShardedHead]  # sharded over one rank, see conftest.py
 LOSSES = {
     "normface": NormFace(scale=16),
     "cosface": CosFace(scale=16),

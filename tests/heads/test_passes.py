@@ -34,8 +34,9 @@ def posed(
     at = torch.arange(4), labels
     chunks = chunks_of(labels, classes, 32)
     problem = Problem(
-        directions, weight, shadow.rows, shadow.inverse_norm, chunks, theta[at], log_q[at], log_base, scale, alpha
-    )
+        directions, weight, shadow.rows, shadow.inverse_norm, chunks, theta[at], log_q[at], log_base, scale, alpha,
+        classes,
+    )  # fmt: skip
     return problem, theta, log_q
 
 

@@ -289,9 +289,9 @@ def test_a_head_without_host_reads_equals_the_dense_head(monkeypatch: pytest.Mon
     """The path of other devices, forced: capacity of a few blocks, most chunks overflow."""
     real = screening.screen
 
-    def small(*arguments: Any, limit: int, capacity: int | None) -> Survivors:
+    def small(*arguments: Any, capacity: int | None, **others: Any) -> Survivors:
         assert capacity is None
-        return real(*arguments, limit=limit, capacity=5)
+        return real(*arguments, capacity=5, **others)
 
     monkeypatch.setattr("qmargin.heads.streaming.screen", small)
     loss = AlphaLoss(1.5, 6.0)

@@ -74,3 +74,28 @@ def test_gradients_of_single_entries_are_refused() -> None:
     parameter.grad = torch.eye(2).to_sparse()
     with pytest.raises(ValueError, match=r"one sparse dimension \(whole rows\), got 2; build it as"):
         clip_grad_norm_(parameter, 1.0)
+
+
+def test_shards_are_added_up_over_the_ranks_and_the_others_counted_once() -> None:
+    """Two ranks' shards with gradients (3, 0) and (0, 4) beside a common (12,): the norm is 13 on both."""
+    squares = [torch.tensor(9.0), torch.tensor(16.0)]
+    for own in ([[3.0, 0.0]], [[0.0, 4.0]]):
+        common, shard = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(5, 2))
+        common.grad = torch.tensor([12.0])
+        shard.grad = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.tensor(own), (5, 2), check_invariants=True)
+        norm = clip_grad_norm_([common], 6.5, shards=[shard], total=lambda _: torch.stack(squares).sum())
+        assert norm.item() == 13.0
+        torch.testing.assert_close(common.grad, torch.tensor([6.0]))
+        torch.testing.assert_close(shard.grad.to_dense()[1], torch.tensor(own[0]) / 2)
+
+
+def test_shards_without_the_other_ranks_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"norm over shards is that of all ranks: pass total=head\.ranks\.total"):
+        clip_grad_norm_([], 1.0, shards=[torch.nn.Parameter(torch.zeros(2, 2))])
+
+
+def test_an_infinite_norm_of_shards_is_an_error_where_asked() -> None:
+    shard = torch.nn.Parameter(torch.zeros(2, 2))
+    shard.grad = torch.full((2, 2), torch.inf)
+    with pytest.raises(RuntimeError, match="non-finite"):
+        clip_grad_norm_([], 1.0, shards=[shard], total=lambda square: square, error_if_nonfinite=True)

@@ -9,9 +9,10 @@ from qmargin.backbones import IResNetConfig
 from qmargin.data import SyntheticIdentities
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
-from qmargin.training import Interrupted, TrainConfig, loop, train
+from qmargin.training import Interrupted, TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
 from qmargin.training.log import read_log
+from qmargin.training.step import train_step
 
 IDENTITIES = 2_000
 
@@ -56,15 +57,14 @@ def test_a_stopped_run_resumes_bit_for_bit_with_its_head_and_momentum(
 ) -> None:
     config = replace(small, head=replace(small.head, update=update), max_steps=12)
     whole = train(config, tmp_path / "whole")
-    step = loop.train_step
 
     def stopping(state: Any, *rest: Any) -> Any:
         if state.step == 7:
             raise KeyboardInterrupt
-        return step(state, *rest)
+        return train_step(state, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "train_step", stopping)
+        patched.setattr("qmargin.training.loop.train_step", stopping)
         with pytest.raises((KeyboardInterrupt, Interrupted)):
             train(replace(config, checkpoint_every=5), tmp_path / "cut")
     assert load_checkpoint(tmp_path / "cut" / "checkpoint.safetensors")["step"] == 5

@@ -8,7 +8,8 @@ import torch
 from qmargin.data import ImageFormat, OrlFaces, decode_image, normalise
 from qmargin.recipes import find_recipe
 from qmargin.scoring import Embeddings, embed, embed_run
-from qmargin.training import train
+from qmargin.training import AveragingConfig, train
+from qmargin.training.checkpoint import load_checkpoint
 
 
 class Flatten(torch.nn.Module):
@@ -56,3 +57,15 @@ def test_a_run_is_embedded_with_its_newest_checkpoint(tmp_path: Path) -> None:
     assert first.vectors.shape == (100, config.backbone.embedding_dim)
     assert np.array_equal(Embeddings.load(run.embeddings("test")).vectors, first.vectors)
     assert np.array_equal(embed_run(run, "test").vectors, first.vectors)
+
+
+def test_a_run_that_keeps_a_mean_of_its_weights_is_embedded_with_it(tmp_path: Path) -> None:
+    config = replace(find_recipe("faces-orl").with_loss("cosface"), max_steps=4, averaging=AveragingConfig(ema=0.5))
+    run = train(config, tmp_path / "run")
+    backbone = config.backbone.build()
+    image = config.image_data.image
+    saved = load_checkpoint(run.checkpoint)
+    found = embed_run(run, "test").vectors
+    for name, same in (("average", True), ("backbone", False)):
+        backbone.load_state_dict(saved[name])
+        assert np.array_equal(embed(backbone, OrlFaces().read().subset("test"), image).vectors, found) is same

@@ -19,7 +19,7 @@ def save(module: torch.nn.Module, path: Path) -> Path:
     """Export as a user would; torch wishes they would not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(module).save(str(path))  # type: ignore[no-untyped-call]
+        torch.jit.script(module).save(str(path))
     return path
 
 

@@ -19,7 +19,7 @@ from qmargin.losses import (
     ScheduledLoss,
 )
 from qmargin.recipes import RECIPES
-from qmargin.training import TrainConfig
+from qmargin.training import TrainConfig, ValidationConfig
 from qmargin.training.codec import differing, flatten, from_json, to_json
 
 
@@ -85,6 +85,10 @@ def test_flatten_names_every_leaf_and_differing_finds_the_change(tiny: TrainConf
     other = replace(tiny, seed=5, optimizer=replace(tiny.optimizer, momentum=0.5))
     assert flatten(tiny)["optimizer.momentum"] == "0.9"
     assert flatten(tiny)["loss.final.margin"] == "ReferenceMargin"
+    assert flatten(tiny)["backbone.blocks"] == "(1, 1, 1, 1)"
+    bins = replace(tiny, validation=ValidationConfig(every=1, bins=(Path("/a/lfw.bin"), Path("b.bin"))))
+    assert flatten(bins)["validation.bins"] == "(/a/lfw.bin, b.bin)"
+    assert from_json(to_json(bins), "config.json") == bins
     assert differing(tiny, tiny) == []
     assert sorted(differing(tiny, other)) == ["optimizer.momentum", "seed"]
 

@@ -67,8 +67,8 @@ def test_a_head_gradient_that_is_not_finite_stops_training(
 ) -> None:
     create = TrainingState.create
 
-    def poisoned(config: TrainConfig, num_classes: int) -> TrainingState:
-        state = create(config, num_classes)
+    def poisoned(config: TrainConfig, *rest: Any) -> TrainingState:
+        state = create(config, *rest)
         state.head.weight.register_hook(lambda gradient: gradient * float("nan"))
         return state
 
@@ -105,8 +105,8 @@ def test_a_gradient_with_one_bad_number_is_named_by_its_own_parameter(
 ) -> None:
     create = TrainingState.create
 
-    def poisoned(config: TrainConfig, num_classes: int) -> TrainingState:
-        state = create(config, num_classes)
+    def poisoned(config: TrainConfig, *rest: Any) -> TrainingState:
+        state = create(config, *rest)
         state.backbone.get_parameter("fc.bias").register_hook(lambda gradient: gradient * float("nan"))
         return state
 

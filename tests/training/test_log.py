@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from qmargin.training.log import COLUMNS, append_row, keep_rows_until, peak_memory_mib, read_log
 
 
@@ -19,6 +21,17 @@ def test_rows_of_steps_done_again_are_dropped(tmp_path: Path) -> None:
     keep_rows_until(tmp_path / "log.csv", 10)
     append_row(tmp_path / "log.csv", row(12))
     assert [line["step"] for line in read_log(tmp_path / "log.csv")] == [5, 10, 12]
+
+
+@pytest.mark.parametrize("text", ["", "step,lo", "step,loss\r\n1,0.5\r\n2,0."])
+def test_a_table_cut_short_anywhere_can_be_gone_on_with(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "validation.csv"
+    path.write_text(text, newline="")
+    keep_rows_until(path, 5)
+    append_row(path, {"step": 3, "loss": 0.25})
+    rows = read_log(path)
+    assert rows[-1] == {"step": 3, "loss": 0.25}
+    assert [row["step"] for row in rows] == ([1, 3] if "0.5" in text else [3])
 
 
 def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:

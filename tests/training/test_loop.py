@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,7 +228,11 @@ def test_other_images_than_those_of_the_checkpoint_are_refused(tiny: TrainConfig
 
 
 def test_the_schedules_of_the_loss_are_followed_and_logged(tiny: TrainConfig, tmp_path: Path) -> None:
-    ramps = {"alpha": Ramp(start=1.0, end=0.5), "margin": Ramp(start=0.0), "scale": Ramp(start=8.0, begin=0.5)}
+    ramps: dict[str, Any] = {
+        "alpha": Ramp(start=1.0, end=0.5),
+        "margin": Ramp(start=0.0),
+        "scale": Ramp(start=8.0, begin=0.5),
+    }
     config = replace(tiny, loss=ScheduledLoss(name="q", final=QMargin(1.5, 0.2, 4.0), **ramps))
     rows = read_log(train(config, tmp_path / "run").log)
     assert [row["alpha"] for row in rows] == pytest.approx([1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.5, 1.5, 1.5, 1.5])

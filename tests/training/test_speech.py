@@ -18,12 +18,16 @@ from qmargin.data.speech import (
     SpeechAugmentation,
     SyntheticNoise,
 )
+from qmargin.metrics import eer
+from qmargin.protocols import all_pairs, training_validator
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_files, embed_run
 from qmargin.scoring.embed import trained_backbone
 from qmargin.training import Interrupted, RunFolder, SpeechDataConfig, TrainConfig, loop, train
 from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.codec import from_json, to_json
+from qmargin.training.options import ValidationConfig
+from qmargin.training.step import train_step
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(
 ) -> None:
     whole = train(tiny, tmp_path / "whole")
     steps = 0
-    real = loop.train_step
+    real = train_step
 
     def stopping(*arguments: object) -> object:
         nonlocal steps
@@ -94,6 +98,29 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     resumed = train(replace(tiny, data=replace(tiny.data, workers=1)), tmp_path / "stopped", resume=True)
     expected, found = weights(whole), weights(resumed)
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_held_out_speakers_are_validated_on_the_way(tiny: TrainConfig, tmp_path: Path) -> None:
+    assert isinstance(tiny.data, SpeechDataConfig)
+    config = replace(
+        tiny, data=replace(tiny.data, validation_identities=3), epochs=2, validation=ValidationConfig(every=1)
+    )
+    run = train(config, tmp_path / "run", validate=training_validator(config))
+    trials = all_pairs(embed_run(run, "validation"))
+    assert list((tmp_path / "run").glob("validation*"))
+    assert training_validator(config)(trained_backbone(run).backbone)["identities.eer"] == eer(
+        trials.scores, trials.labels
+    )
+    with pytest.raises(ValueError, match=r"validation.bins are pairs of images: both are for images; for speech"):
+        replace(config, validation=ValidationConfig(every=1, watch="identities.eer"))
+    with pytest.raises(ValueError, match=r"channels_last is an order of pixels: leave it off for speech"):
+        replace(config, channels_last=True, device="cuda")
+
+
+def test_each_class_is_counted_once_for_each_speed(tiny: TrainConfig) -> None:
+    assert tiny.data.class_counts(loop.read_samples(tiny).subset("train")).tolist() == [3] * 12
+    with pytest.raises(ValueError, match=r"data.class_balance must be in \[0, 1\], got 2"):
+        SpeechDataConfig(source=SpeakerFolders(train=Path("voices")), class_balance=2.0)
 
 
 def test_extraction_uses_the_front_end_of_the_run(tiny: TrainConfig, voices: Path, tmp_path: Path) -> None:

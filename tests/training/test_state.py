@@ -8,7 +8,8 @@ import torch
 from qmargin.heads import HeadConfig
 from qmargin.training import TrainConfig
 from qmargin.training.checkpoint import open_checkpoint, save_checkpoint
-from qmargin.training.state import TrainingState, check_device, load_weights
+from qmargin.training.state import TrainingState, check_device
+from qmargin.training.weights import load_weights
 
 CLASSES = 5
 

@@ -4,6 +4,8 @@
 >>> backbone = IResNetConfig(depth=18, width=16, embedding_dim=128).build()
 """
 
+from qmargin.backbones.arcface_torch import read_arcface_torch as read_arcface_torch
+from qmargin.backbones.arcface_torch import write_arcface_torch as write_arcface_torch
 from qmargin.backbones.ecapa import Ecapa as Ecapa
 from qmargin.backbones.ecapa import EcapaConfig as EcapaConfig
 from qmargin.backbones.iresnet import IResNet as IResNet
@@ -23,5 +25,7 @@ __all__ = [
     "MobileFaceNetConfig",
     "SpeakerResNet",
     "SpeakerResNetConfig",
+    "read_arcface_torch",
     "without_projection",
+    "write_arcface_torch",
 ]

@@ -14,12 +14,12 @@ from qmargin.data import ImageFormat
 from qmargin.data.folders import IMAGE_EXTENSIONS
 from qmargin.data.speech.folders import audio_below
 from qmargin.data.speech.kaldi import read_recording_list
-from qmargin.scoring import Embeddings, embed_files, embed_files_onnx, embed_files_torchscript
+from qmargin.scoring import Embeddings, embed_files, embed_files_torchscript, embed_files_with, open_embedder
+from qmargin.scoring.models import PICKLED
 from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.scoring.vector_files import VectorSet
 from qmargin.training import RunFolder, SpeechDataConfig, TrainConfig
-
-PICKLED = (".bin", ".ckpt", ".pkl", ".pth")  # files of models that are as a rule pickles
+from qmargin.training.model_file import SUFFIX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class Arguments:
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained run, or a file ending in .onnx, or of TorchScript in .pt, .ts, .jit: input (batch, channels,
-    height, width), RGB in [-1, 1]."""
+    """Folder of a trained run; a .safetensors file of qmargin export or import; an .onnx file; or TorchScript in .pt,
+    .ts, .jit: input (batch, channels, height, width), RGB in [-1, 1]."""
     images: Path | None = None
     """Folder that is searched for images, with all folders in it."""
     audio: Path | None = None
@@ -47,11 +47,11 @@ class Arguments:
     out: Path
     """The .npz to write."""
     device: str | None = None
-    """Where to embed: cpu, cuda, ...; that of the training unless given. ONNX models run on the CPU."""
+    """Where to embed: cpu, cuda, ...; that of the training unless given. Of files the CPU, for ONNX models always."""
     trust_code: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the code that a TorchScript model brings along."""
     input_size: tuple[int, int, int] | None = None
-    """Channels, height and width that a TorchScript model takes; ONNX models and runs know theirs."""
+    """Channels, height and width that a TorchScript model takes; other models know theirs."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -95,24 +95,21 @@ def check_kind(config: TrainConfig, *, audio: bool) -> None:
 
 def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
     suffix = arguments.model.suffix
-    if suffix in PICKLED:
-        raise ValueError(
-            f"{arguments.model} is not opened: a pickled model may run code of its author; export it to ONNX "
-            "(torch.onnx.export)"
-        )
     if suffix not in TORCHSCRIPT and (arguments.trust_code or arguments.input_size is not None):
         raise ValueError(
             f"--trust-code and --input-size are for TorchScript models ({', '.join(TORCHSCRIPT)}), "
             f"got {arguments.model}"
         )
-    if suffix in (*TORCHSCRIPT, ".onnx") and arguments.images is None:
+    if suffix in (*TORCHSCRIPT, *PICKLED, SUFFIX, ".onnx") and arguments.images is None:
         raise ValueError(f"{arguments.model} takes images: recordings are embedded by a run on speech")
     if suffix in TORCHSCRIPT:
         return _embed_torchscript(arguments, files)
-    if suffix == ".onnx":
-        return embed_files_onnx(arguments.model, files)
-    check_kind(RunFolder(arguments.model).read_config(), audio=arguments.images is None)
-    return embed_files(RunFolder(arguments.model), files, arguments.device)
+    run = RunFolder(arguments.model)
+    if suffix not in (SUFFIX, ".onnx", *PICKLED):
+        check_kind(run.read_config(), audio=arguments.images is None)
+    if arguments.images is None:
+        return embed_files(run, files, arguments.device)
+    return embed_files_with(open_embedder(arguments.model, arguments.device), files)
 
 
 def _embed_torchscript(arguments: Arguments, files: Sequence[Path]) -> Embeddings:

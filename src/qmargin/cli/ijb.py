@@ -25,8 +25,7 @@ from qmargin.protocols.ijb_images import embed_ijb
 from qmargin.report.anchors import anchors_of
 from qmargin.report.curve_plots import Curve
 from qmargin.report.face_tables import identification_table, point_table, template_table
-from qmargin.scoring import POOLINGS, Embedder, Features, find_pooling
-from qmargin.training import RunFolder
+from qmargin.scoring import POOLINGS, Features, find_pooling, open_embedder
 
 PRESETS = ", ".join(f"{name} ({pooling.code})" for name, pooling in POOLINGS.items())
 
@@ -51,7 +50,7 @@ class Arguments:
     mirrors: Path | None = None
     """.npy of the features of the mirrored images, beside a .npy of features."""
     run: Path | None = None
-    """Folder of a trained run, to make the features with."""
+    """Folder of a trained run, or a model file (.safetensors, .onnx), to make the features with."""
     images: Path | None = None
     """Folder of the loose crops, with --run."""
     presets: tuple[str, ...] = ("insightface",)
@@ -143,7 +142,7 @@ def _features(arguments: Arguments, lists: IjbLists) -> Features:
         return Features.load(arguments.features, arguments.mirrors)
     assert arguments.run is not None, "_check has seen to it"
     assert arguments.images is not None, "_check has seen to it"
-    embedder = Embedder.of_run(RunFolder(arguments.run), arguments.device)
+    embedder = open_embedder(arguments.run, arguments.device)
     features = embed_ijb(lists, arguments.images, embedder, batch_size=arguments.batch_size)
     features.save(arguments.out / "features.npz")
     return features

@@ -14,8 +14,7 @@ from qmargin.metrics import Method
 from qmargin.protocols import ImagePairs, embed_pairs, read_bin, read_lfw_pairs, read_pairs_csv, verify_pairs
 from qmargin.report.curve_plots import Curve
 from qmargin.report.face_tables import pair_table
-from qmargin.scoring import Embedder
-from qmargin.training import RunFolder
+from qmargin.scoring import open_embedder
 
 READERS: dict[str, Callable[[Path, Path | None, str], ImagePairs]] = {
     ".bin": lambda path, _, __: read_bin(path),
@@ -36,7 +35,7 @@ class Arguments:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained run."""
+    """Folder of a trained run, or a model file: .safetensors or .onnx."""
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Lists of pairs, .bin, .csv or .txt."""
     images: Path | None = None
@@ -68,8 +67,10 @@ def run(words: Sequence[str]) -> None:
     names = [path.stem for path in arguments.files]
     if len(set(names)) < len(names):
         raise ValueError(f"two lists have one name ({', '.join(names)}): their results would overwrite each other")
+    if arguments.out is None and arguments.run.is_file():
+        raise ValueError(f"{arguments.run} is a file, not the folder of a run: say with --out where results go")
     folder = arguments.run if arguments.out is None else arguments.out
-    embedder = Embedder.of_run(RunFolder(arguments.run), arguments.device)
+    embedder = open_embedder(arguments.run, arguments.device)
     make_folder(folder)
     reports = []
     for path in arguments.files:

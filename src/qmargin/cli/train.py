@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from qmargin.protocols import training_validator
 from qmargin.recipes import RECIPES, find_recipe
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
@@ -65,7 +66,8 @@ def run(words: Sequence[str]) -> None:
     show_settings(config)
     if arguments.out.resolve() == Path.cwd():
         raise ValueError("--out must be a folder of its own, not the current one; for example --out runs/first")
-    folder = train_run(config, arguments.out, resume=arguments.resume)
+    validate = training_validator(config) if config.validation.every is not None else None
+    folder = train_run(config, arguments.out, resume=arguments.resume, validate=validate)
     evaluation = f"qmargin evaluate {shlex.quote(str(folder.path))}"
     done = f"trained: {folder.path}   peak memory: {peak_memory_mib():,.0f} MiB   next: {evaluation}"
     Console().print(done, soft_wrap=True, markup=False)
@@ -83,13 +85,20 @@ def _resumed(words: Sequence[str]) -> TrainConfig | None:
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Paths of the data from the root on, so that the run can be evaluated from any folder."""
-    return replace(config, data=_absolute(config.data))
+    return replace(
+        config,
+        data=_absolute(config.data),
+        validation=_absolute(config.validation),
+        init_from=_absolute(config.init_from),
+    )
 
 
 def _absolute(part: T) -> T:
     """A config in which every path, at any depth, is from the root on."""
     if isinstance(part, Path):
         return Path.cwd() / part
+    if isinstance(part, tuple):
+        return tuple(map(_absolute, part))  # type: ignore[return-value] # of the same kinds
     if not is_dataclass(part) or isinstance(part, type):
         return part
     changed = {field.name: _absolute(getattr(part, field.name)) for field in fields(part)}

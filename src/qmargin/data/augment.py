@@ -7,9 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from qmargin.data import degrade
+
 Pixels = NDArray[np.uint8]  # (height, width, channels)
 
 LIMITS = {"flip": 1.0, "shift": 100.0, "rotation": 180.0, "scale": 0.5, "brightness": 1.0, "contrast": 1.0}
+LIMITS |= dict.fromkeys(degrade.DRAWS, 1.0)
+
+
+DEGRADATIONS = {
+    "crop": degrade.crop,
+    "low_resolution": degrade.low_resolution,
+    "photometric": degrade.photometric,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +42,12 @@ class Augmentation:
     """Largest change of all pixels by a factor, share, in [0, 1]."""
     contrast: float = 0.0
     """Largest change of the distance of pixels from their mean, share, in [0, 1]."""
+    crop: float = 0.0
+    """Probability that all but a rectangle is blacked out, in [0, 1]; AdaFace takes 0.2."""
+    low_resolution: float = 0.0
+    """Probability that the image is shrunk and enlarged again, in [0, 1]; AdaFace takes 0.2."""
+    photometric: float = 0.0
+    """Probability that brightness, contrast and saturation change by up to a half, in [0, 1]; AdaFace takes 0.2."""
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
@@ -45,14 +61,22 @@ class Augmentation:
         """Whether pixels move other than by the flip."""
         return max(self.shift, self.rotation, self.scale) > 0.0
 
+    @property
+    def degrades(self) -> bool:
+        """Whether quality may be lowered."""
+        return max(self.crop, self.low_resolution, self.photometric) > 0.0
+
 
 def augment(image: Pixels, generator: np.random.Generator, config: Augmentation) -> Pixels:
     """Change an image at random: flip, then shift, rotate and scale in one resampling, then brightness and contrast.
 
+    After that, each with its own probability: crop, low resolution and photometric (see `qmargin.data.degrade`).
+
         y = brightness * (mean + contrast * (x - mean)),  rounded and clipped to [0, 255]
 
     Pixels from beyond the border repeat the border. The same state of the generator gives the same image, and exactly
-    seven numbers are drawn whatever the config, so switching one change off leaves the others as they were.
+    seven numbers are drawn whatever the config, or 21 where quality may be lowered, so switching one change off leaves
+    the others as they were.
 
     Args:
         image: (height, width, channels) uint8, channels 1 or 3.
@@ -67,6 +91,11 @@ def augment(image: Pixels, generator: np.random.Generator, config: Augmentation)
         >>> augment(image, np.random.default_rng(0), Augmentation(flip=1.0)).tolist()
         [[[9], [0]]]
     """
+    return np.array(augment_view(image, generator, config))
+
+
+def augment_view(image: Pixels, generator: np.random.Generator, config: Augmentation) -> Pixels:
+    """`augment` without the last copy: a view of `image` where nothing but the flip acts."""
     draws = generator.random(7)
     x, y, turn, size, brightness, contrast = (2.0 * draws[1:] - 1.0).tolist()  # each in [-1, 1)
     result = image[:, ::-1] if draws[0] < config.flip else image
@@ -75,7 +104,15 @@ def augment(image: Pixels, generator: np.random.Generator, config: Augmentation)
         result = _move(result, shift, math.radians(turn * config.rotation), 1.0 + size * config.scale)
     if max(config.brightness, config.contrast) > 0.0:
         result = _relight(result, 1.0 + brightness * config.brightness, 1.0 + contrast * config.contrast)
-    return np.array(result)
+    return _degraded(result, generator, config) if config.degrades else result
+
+
+def _degraded(image: Pixels, generator: np.random.Generator, config: Augmentation) -> Pixels:
+    for name, change in DEGRADATIONS.items():
+        chance, *draws = generator.random(1 + degrade.DRAWS[name])
+        if chance < getattr(config, name):
+            image = change(image, np.array(draws))
+    return image
 
 
 def _move(image: Pixels, shift: tuple[float, float], angle: float, scale: float) -> Pixels:

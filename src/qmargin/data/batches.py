@@ -1,8 +1,9 @@
-"""From a manifest to batches of pixels: decoded and augmented by threads, in order, a few batches ahead."""
+"""From a table of samples to batches of pixels: decoded by threads or processes, in order, a few batches ahead."""
 
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 
 from qmargin.data._checks import check_counts
-from qmargin.data.augment import Augmentation, Pixels, augment
+from qmargin.data.augment import Augmentation, Pixels, augment_view
 from qmargin.data.decode import ImageFormat
+from qmargin.data.processes import decode_in_processes
 from qmargin.data.samples import Samples
 from qmargin.data.sampling import Indices, ShuffledBatches
 
@@ -35,18 +37,49 @@ class Batch:
         return self.images
 
 
+@dataclass(frozen=True)
+class _Change:
+    """Augmentation of the images of one step; each has a generator of (seed, step, place in the batch of all ranks)."""
+
+    augmentation: Augmentation
+    seed: int
+    step: int
+    first: int  # place of this rank's first image
+
+    def __call__(self, picture: Pixels, place: int) -> Pixels:
+        seed = np.random.SeedSequence(self.seed, spawn_key=(self.step, self.first + place))
+        return augment_view(picture, np.random.default_rng(seed), self.augmentation)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A batch for another process: its samples and no others."""
+
+    samples: Samples
+    image_format: ImageFormat
+    change: _Change | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.samples), *self.image_format.shape)
+
+    def decode(self, into: Pixels) -> None:
+        _decode_into(into, self.samples, self.image_format, np.arange(len(self.samples)), self.change)
+
+
 class ImageBatches:
     """Training batches: shuffled, decoded, augmented.
 
-    Step and place in the batch seed each image's augmentation, so a batch is the same pixels whatever the number of
-    threads and wherever the run was resumed. `workers` batches are decoded ahead of the one in use.
+    Step and place in the batch seed each image's augmentation, so a batch is the same pixels whatever the number and
+    kind of workers and wherever the run was resumed. A few batches are decoded ahead of the one in use.
 
     Args:
         manifest: the samples.
         image_format: what they are decoded to.
         augmentation: how they are changed; None for not at all.
         batches: their order; made for `len(manifest)` samples.
-        workers: threads, >= 1; one batch is decoded by one thread.
+        workers: how many, >= 1; one batch is decoded by one of them.
+        processes: workers are processes, else threads, which share the interpreter with the training.
 
     Raises:
         ValueError: the order is for another number of samples.
@@ -68,6 +101,8 @@ class ImageBatches:
         augmentation: Augmentation | None,
         batches: ShuffledBatches,
         workers: int = 2,
+        *,
+        processes: bool = False,
     ) -> None:
         check_counts("ImageBatches", 1, workers=workers)
         if batches.samples != len(manifest):
@@ -80,28 +115,40 @@ class ImageBatches:
         self.augmentation = augmentation
         self.batches = batches
         self.workers = workers
+        self.processes = processes
         self._labels = manifest.labels
 
     def iterate(self, start_step: int, stop_step: int) -> Batches:
         """Yield the batches of the steps in [start_step, stop_step), in order.
 
-        Closing the generator, or leaving it by an error, ends its threads. A file that cannot be decoded raises the
-        ValueError of `decode_image` when its batch is due.
+        Closing the generator, or leaving it by an error, ends its workers. A file that cannot be decoded raises the
+        ValueError of `decode_image` when its batch is due; a process that was killed is a ChildProcessError.
         """
         check_counts("ImageBatches", 0, start_step=start_step, stop_step=stop_step)
-        return in_order(range(start_step, stop_step), self.batches.__getitem__, self._decode, self.workers)
+        steps = range(start_step, stop_step)
+        if self.processes:
+            return self._from_processes(steps)
+        return in_order(steps, self.batches.__getitem__, self._decode, self.workers)
+
+    def _from_processes(self, steps: range) -> Batches:
+        jobs = _Jobs(steps, self._job)
+        with closing(decode_in_processes(jobs, self.workers)) as decoded:
+            for step, pixels in zip(steps, decoded, strict=True):
+                yield self._batch(step, self.batches[step], torch.from_numpy(pixels))
+
+    def _job(self, step: int) -> _Job:
+        return _Job(self.manifest.take(self.batches[step]), self.image_format, self._change(step))
+
+    def _change(self, step: int) -> _Change | None:
+        if self.augmentation is None:
+            return None
+        return _Change(self.augmentation, self.batches.seed, step, self.batches.rank * self.batches.batch_size)
+
+    def _batch(self, step: int, indices: Indices, images: Tensor) -> Batch:
+        return Batch(step, images, torch.from_numpy(self._labels[indices]), indices)
 
     def _decode(self, step: int, indices: Indices) -> Batch:
-        first = self.batches.rank * self.batches.batch_size
-
-        def change(picture: Pixels, place: int) -> Pixels:
-            if self.augmentation is None:
-                return picture
-            seed = np.random.SeedSequence(self.batches.seed, spawn_key=(step, first + place))
-            return augment(picture, np.random.default_rng(seed), self.augmentation)
-
-        images = _decode(self.manifest, self.image_format, indices, change)
-        return Batch(step, images, torch.from_numpy(self._labels[indices]), indices)
+        return self._batch(step, indices, _decode(self.manifest, self.image_format, indices, self._change(step)))
 
 
 def sequential(manifest: Samples, image_format: ImageFormat, batch_size: int, workers: int = 2) -> Batches:
@@ -134,20 +181,39 @@ def sequential(manifest: Samples, image_format: ImageFormat, batch_size: int, wo
         return np.arange(step * batch_size, min((step + 1) * batch_size, len(manifest)), dtype=np.int64)
 
     def decode(step: int, indices: Indices) -> Batch:
-        images = _decode(manifest, image_format, indices, lambda picture, _: picture)
+        images = _decode(manifest, image_format, indices, None)
         return Batch(step, images, torch.from_numpy(labels[indices]), indices)
 
     return in_order(range(-(-len(manifest) // batch_size)), indices_of, decode, workers)
 
 
-def _decode(
-    manifest: Samples, image_format: ImageFormat, indices: Indices, change: Callable[[Pixels, int], Pixels]
-) -> Tensor:
+@dataclass(frozen=True)
+class _Jobs:
+    """The jobs of some steps, each made when it is asked for."""
+
+    steps: range
+    job_of: Callable[[int], _Job]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, number: int) -> _Job:
+        return self.job_of(self.steps[number])
+
+
+def _decode(manifest: Samples, image_format: ImageFormat, indices: Indices, change: _Change | None) -> Tensor:
     images = np.empty((len(indices), *image_format.shape), dtype=np.uint8)
-    for place, index in enumerate(indices):
-        picture = change(manifest.pixels(int(index), image_format), place)
-        images[place] = picture.transpose(2, 0, 1)
+    _decode_into(images, manifest, image_format, indices, change)
     return torch.from_numpy(images)
+
+
+def _decode_into(
+    images: Pixels, manifest: Samples, image_format: ImageFormat, indices: Indices, change: _Change | None
+) -> None:
+    for place, index in enumerate(indices):
+        picture = manifest.pixels(int(index), image_format)
+        changed = picture if change is None else change(picture, place)
+        images[place] = changed.transpose(2, 0, 1)
 
 
 def in_order(

@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from simplejpeg import decode_jpeg, decode_jpeg_header
 from torch import Tensor
 
 from qmargin.data._checks import check_counts
 
+Pixels = NDArray[np.uint8]
 Fit = Literal["exact", "resize"]
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "WEBP")  # PPM stands for PBM and PGM too
 MAX_PIXELS = 8192 * 8192  # a larger image is an attack or a mistake
 MODES = {1: "L", 3: "RGB"}
+JPEG_START = b"\xff\xd8\xff"
+JPEG_COLOURS = {1: ("Gray",), 3: ("Gray", "YCbCr")}  # of files whose pixels both decoders make the same
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 # What Pillow raises for damaged files; the last two for sizes far beyond MAX_PIXELS, before we see them.
 REASONS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -107,6 +111,9 @@ def decode_image(path: Path | EncodedImage, height: int, width: int, channels: i
     """
     if channels not in MODES or fit not in ("exact", "resize"):
         raise ValueError(f"channels must be 3 or 1 and fit 'exact' or 'resize', got {channels!r} and {fit!r}")
+    fast = _fast_jpeg(path, height, width, channels, fit)
+    if fast is not None:
+        return fast
     with _opened(path) as image:
         if fit == "exact" and (image.height, image.width) != (height, width):
             raise ValueError(
@@ -114,10 +121,35 @@ def decode_image(path: Path | EncodedImage, height: int, width: int, channels: i
                 'size, or set fit="resize"'
             )
         plain = image.convert("RGBA") if image.mode in ("P", "PA") else image  # a palette may hold transparency
-        pixels = plain.convert(MODES[channels])
-        if pixels.size != (width, height):
-            pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-        return np.array(pixels).reshape(height, width, channels)
+        return _fitted(plain.convert(MODES[channels]), height, width, channels)
+
+
+def _fast_jpeg(path: Path | EncodedImage, height: int, width: int, channels: int, fit: Fit) -> Pixels | None:
+    """The same pixels in less than half of Pillow's time, from a JPEG file without any fault; None for all others."""
+    try:
+        with path.open("rb") as file:
+            content = file.read()
+    except OSError:
+        return None  # Pillow's way names it
+    if not content.startswith(JPEG_START):
+        return None
+    try:
+        rows, columns, colours, _ = decode_jpeg_header(content)
+        whole = rows * columns <= MAX_PIXELS and (fit == "resize" or (rows, columns) == (height, width))
+        if not whole or colours not in JPEG_COLOURS[channels]:
+            return None
+        pixels = decode_jpeg(content, "RGB" if channels == 3 else "GRAY")
+    except ValueError:  # whatever is odd about it: Pillow decides whether it is an image
+        return None
+    if pixels.shape[:2] == (height, width):
+        return np.asarray(pixels).reshape(height, width, channels)
+    return _fitted(Image.fromarray(pixels if channels == 3 else pixels[:, :, 0]), height, width, channels)
+
+
+def _fitted(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(image).reshape(height, width, channels)
 
 
 def decode_rgb(path: Path | EncodedImage) -> Image.Image:
@@ -128,6 +160,20 @@ def decode_rgb(path: Path | EncodedImage) -> Image.Image:
     """
     with _opened(path) as image:
         return (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
+
+
+def single_image(path: Path | EncodedImage) -> str:
+    """The format of an image file, one of `FORMATS`, that holds one image of 8 bits a channel; it is not decoded.
+
+    Raises:
+        ValueError: as `decode_image`, or an animation.
+    """
+    with _opened(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ValueError(f"it is an animation of {frames} images; save the one that is meant")
+        assert image.format is not None, "it was read from a file"
+        return image.format
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -172,6 +218,9 @@ def _naming(path: Path | EncodedImage) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ValueError(f"cannot decode {path}: there is no such file") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"cannot decode {path}: its content is none of {', '.join(FORMATS)}") from error
+        with path.open("rb") as file:
+            empty = not file.read(1)
+        reason = "it is empty, 0 bytes" if empty else f"its content is none of {', '.join(FORMATS)}"
+        raise ValueError(f"cannot decode {path}: {reason}") from error
     except REASONS as error:
         raise ValueError(f"cannot decode {path}: {error}") from error

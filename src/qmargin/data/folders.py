@@ -32,7 +32,7 @@ def read_image_folder(root: Path, split: str) -> Manifest:
         ...         (Path(folder) / name).mkdir()
         ...         (Path(folder) / name / "1.jpg").touch()
         ...     read_image_folder(Path(folder), split="train").paths
-        ('al/1.jpg', 'bo/1.jpg')
+        <2 rows: 'al/1.jpg', 'bo/1.jpg'>
 
     Siblings: `read_manifest` for images that are laid out otherwise; `ImageFolders` for train and test together.
     """

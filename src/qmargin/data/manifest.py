@@ -5,25 +5,25 @@ in one split only, so that no one is both trained on and judged; there is at lea
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmargin.data._checks import check_counts
-from qmargin.data.decode import ImageFormat
+from qmargin.data.columns import BLOCK, Indices, TextColumn
+from qmargin.data.decode import EncodedImage, ImageFormat
+from qmargin.data.identities import SPLITS, Identities
 
-SPLITS = ("train", "validation", "test")
 _UNWRITABLE = re.compile("[\0\r\n\ud800-\udfff]")  # surrogates stand for bytes of a file name that are not UTF-8
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Samples and their identities, in a fixed order.
+    """Samples and their identities, in a fixed order; kept as arrays, without a Python object for each sample.
 
     Args:
         root: folder that paths are relative to.
@@ -39,16 +39,19 @@ class Manifest:
         >>> manifest.labels.tolist(), manifest.names
         ([1, 0], ('al', 'bo'))
 
-    Siblings: `read_manifest`, `read_image_folder` and `read_orl` make one from files.
+    Siblings: `read_manifest`, `read_image_folder` and `read_orl` make one from files; `PackedSamples` is the table of
+    images that lie in other files.
     """
 
     root: Path
-    paths: tuple[str, ...]
-    identities: tuple[str, ...]
-    split: tuple[str, ...]
+    paths: Sequence[str]
+    identities: Sequence[str]
+    split: Sequence[str]
+    people: Identities = field(init=False, repr=False, compare=False)
+    _paths: TextColumn = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a table that breaks a law."""
+        """Refuse a table that breaks a law, and put its columns into arrays."""
         counts = (len(self.paths), len(self.identities), len(self.split))
         if min(counts) != max(counts) or not self.paths:
             raise ValueError(
@@ -56,14 +59,28 @@ class Manifest:
                 f"{counts[0]} paths, {counts[1]} identities and {counts[2]} splits"
             )
         _check_samples(self.paths, self.identities, self.split)
+        self._keep(TextColumn.of(self.paths), Identities.of(self.identities, self.split))
+
+    @classmethod
+    def of_columns(cls, root: Path, paths: TextColumn, people: Identities) -> "Manifest":
+        """A manifest of columns that are known to be lawful: nothing is checked."""
+        manifest = cls.__new__(cls)
+        object.__setattr__(manifest, "root", root)
+        manifest._keep(paths, people)  # noqa: SLF001 - our own
+        return manifest
+
+    def _keep(self, paths: TextColumn, people: Identities) -> None:
+        columns = {"paths": paths, "identities": people.of_samples, "split": people.splits}
+        for name, value in {**columns, "people": people, "_paths": paths}.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """Identities in the order of their labels, that of Python's text comparison; (classes,)."""
-        return tuple(sorted(set(self.identities)))
+        return self.people.names
 
     @property
     def num_classes(self) -> int:
@@ -73,15 +90,16 @@ class Manifest:
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class of each sample (samples,), in [0, num_classes): the identity's place in `names`. A new array."""
-        place = {name: label for label, name in enumerate(self.names)}
-        return np.fromiter((place[name] for name in self.identities), dtype=np.int64, count=len(self))
+        return self.people.codes.astype(np.int64)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the rows, in order; the root does not enter, so a moved data set keeps its digest."""
         hasher = sha256()
-        for row in self.rows():
-            hasher.update(("\0".join(row) + "\n").encode())
+        for start in range(0, len(self), BLOCK):
+            block = (column.texts(start) for column in (self._paths, self.people.of_samples, self.people.splits))
+            rows = [f"{path}\0{name}\0{part}\n" for path, name, part in zip(*block, strict=True)]
+            hasher.update("".join(rows).encode())
         return hasher.hexdigest()
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
@@ -92,9 +110,25 @@ class Manifest:
         """Path of a sample, relative to the root."""
         return self.paths[index]
 
+    def stem(self, index: int) -> str:
+        """File name of a sample, without its ending."""
+        return PurePosixPath(self.paths[index]).stem
+
+    def encoded(self, index: int) -> EncodedImage:
+        """The bytes of a sample's image file; a ValueError where it cannot be read."""
+        path = self.root / self.paths[index]
+        try:
+            return EncodedImage(path.read_bytes(), str(path))
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from error
+
     def pixels(self, index: int, image: ImageFormat) -> NDArray[np.uint8]:
         """The image of a sample, (height, width, channels); errors are those of `decode_image`."""
         return image.decode(self.root / self.paths[index])
+
+    def take(self, rows: Indices) -> "Manifest":
+        """Some samples, in the order given; labels are counted anew among them."""
+        return Manifest.of_columns(self.root, self._paths.take(rows), self.people.take(rows))
 
     def subset(self, split: str) -> "Manifest":
         """The samples of one split, in order; labels are counted anew among them.
@@ -105,15 +139,7 @@ class Manifest:
         Raises:
             ValueError: an unknown split, or one without samples.
         """
-        if split not in self.split:
-            raise ValueError(no_sample_in(split, {name: self.split.count(name) for name in SPLITS}))
-        kept = [index for index, value in enumerate(self.split) if value == split]
-        return Manifest(
-            self.root,
-            tuple(self.paths[index] for index in kept),
-            tuple(self.identities[index] for index in kept),
-            (split,) * len(kept),
-        )
+        return self.take(self.people.in_split(split))
 
     def hold_out(self, identities: int, seed: int) -> "Manifest":
         """Move some train identities, with all their samples, to the split "validation".
@@ -128,35 +154,7 @@ class Manifest:
         Raises:
             ValueError: too few train identities, or validation identities are there already.
         """
-        candidates = sorted({name for _, name, split in self.rows() if split == "train"})
-        chosen = choose_held_out(len(candidates), identities, seed, held="validation" in self.split)
-        moved = {candidates[index] for index in chosen}
-        return replace(self, split=tuple("validation" if name in moved else split for _, name, split in self.rows()))
-
-
-def choose_held_out(candidates: int, identities: int, seed: int, *, held: bool) -> NDArray[np.int64]:
-    """Places of the identities to hold out, (identities,), among so many train ones; `held`: some are already."""
-    check_counts("hold_out", 1, identities=identities)
-    check_counts("hold_out", 0, seed=seed)
-    if held:
-        raise ValueError(
-            "this manifest has validation identities of its own: set validation_identities to 0 to use them"
-        )
-    if candidates - identities < 2:
-        raise ValueError(
-            f"holding out {identities} of {candidates} train identities leaves fewer than 2 to train on: "
-            f"set validation_identities to at most {max(candidates - 2, 0)}"
-        )
-    return np.random.default_rng(seed).choice(candidates, identities, replace=False)
-
-
-def no_sample_in(split: str, counts: Mapping[str, int]) -> str:
-    """What to tell who asks for a split without samples."""
-    held = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    return (
-        f"no sample is in the split {split!r}; this manifest holds {held}. Validation identities are held out of train "
-        "by validation_identities"
-    )
+        return Manifest.of_columns(self.root, self._paths, self.people.hold_out(identities, seed))
 
 
 class SampleError(ValueError):

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmargin.data._checks import check_counts
+from qmargin.data.face_records import read_face_records
 from qmargin.data.folders import read_image_folder
 from qmargin.data.manifest import Manifest
 from qmargin.data.orl import read_orl
+from qmargin.data.packed import PackedSamples
+from qmargin.data.prepared import check_prepared
+from qmargin.data.shards import read_shards
 from qmargin.data.synthetic import SyntheticSamples, long_tail
 from qmargin.data.tables import read_manifest
 
@@ -78,6 +82,47 @@ class ManifestFile:
     def read(self) -> Manifest:
         """The samples of the file; errors are those of `read_manifest`."""
         return read_manifest(self.path, self.identity_column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordFile:
+    """A face set in one `.rec` file with its `.idx`, as insightface ships MS1MV2, MS1MV3, Glint360K and WebFace.
+
+    All samples are in the split train: hold out validation_identities to choose settings, and judge on lists of pairs.
+    """
+
+    path: Path
+    """The .rec file; the .idx file of the same name lies beside it."""
+    verify: bool = False
+    """Compare all checksums of a set that qmargin prepare wrote; otherwise sizes, and checksums of small files."""
+
+    def read(self) -> PackedSamples:
+        """The samples in the order of their keys; errors are those of `check_prepared` and `read_face_records`."""
+        _check_prepared(self.path.parent, contents=self.verify)
+        return read_face_records(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarShards:
+    """A folder of local tar shards in WebDataset's layout: an image and a `.cls` member for each key."""
+
+    path: Path
+    """Folder of the .tar files; with index.npz, as qmargin prepare writes it, it opens at once."""
+    verify: bool = False
+    """Compare all checksums of a set that qmargin prepare wrote; otherwise sizes, and checksums of small files."""
+
+    def read(self) -> PackedSamples:
+        """The samples in the order of the shards; errors are those of `check_prepared` and `read_shards`."""
+        _check_prepared(self.path, contents=self.verify)
+        return read_shards(self.path)
+
+
+def _check_prepared(folder: Path, *, contents: bool) -> None:
+    if not check_prepared(folder, contents=contents) and contents:
+        raise ValueError(
+            f"{folder} has no prepared.json, so there are no checksums to verify: leave verify off, or convert the set "
+            "by qmargin prepare faces"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

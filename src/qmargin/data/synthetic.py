@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmargin.data.decode import ImageFormat
-from qmargin.data.manifest import SPLITS, choose_held_out, no_sample_in
+from qmargin.data.identities import SPLITS, choose_held_out, no_sample_in
 
 FREQUENCIES = 6  # of the cosines along each side; an identity is a (6, 6) matrix of their amplitudes
 SHIFT = 0.04  # of an image, in shares of its side: standard deviation
@@ -27,7 +27,7 @@ class SyntheticSamples:
     shift, light and noise on (seed, identity, number of the image).
 
     Args:
-        identity: of each sample (samples,) int32, ascending.
+        identity: of each sample (samples,) int32.
         number: of each sample among those of its identity (samples,) int32.
         split: of each identity, its place in `SPLITS`, (identities,) uint8.
         variation: spread of the amplitudes between images of an identity, as a share of that between identities.
@@ -60,12 +60,12 @@ class SyntheticSamples:
     @property
     def num_classes(self) -> int:
         """Number of identities."""
-        return int(self.labels[-1]) + 1
+        return int(self.labels.max()) + 1
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class of each sample (samples,), in [0, num_classes), in the order of the identities' numbers."""
-        return np.cumsum(np.diff(self.identity, prepend=self.identity[:1]) != 0)
+        return np.unique(self.identity, return_inverse=True)[1]
 
     @cached_property
     def digest(self) -> str:
@@ -85,8 +85,11 @@ class SyntheticSamples:
         counts = {name: int(np.count_nonzero(own == place)) for place, name in enumerate(SPLITS)}
         if not counts.get(split):
             raise ValueError(no_sample_in(split, counts))
-        kept = own == SPLITS.index(split)
-        return replace(self, identity=self.identity[kept], number=self.number[kept])
+        return self.take(np.flatnonzero(own == SPLITS.index(split)))
+
+    def take(self, rows: NDArray[np.int64]) -> "SyntheticSamples":
+        """Some samples, in the order given; labels are counted anew among them."""
+        return replace(self, identity=self.identity[rows], number=self.number[rows])
 
     def hold_out(self, identities: int, seed: int) -> "SyntheticSamples":
         """Move some train identities, with all their samples, to the split "validation"; as `Manifest.hold_out`."""

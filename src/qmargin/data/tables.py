@@ -1,15 +1,22 @@
-"""Manifests as CSV files: read with every fault named by line, written atomically."""
+"""Manifests as CSV files: read into arrays, with every fault named by line, and written atomically."""
 
 import csv
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from sys import intern
+from typing import TYPE_CHECKING
 
 from qmargin._files import replacing
 from qmargin.data._checks import first_few
-from qmargin.data.manifest import SPLITS, Manifest, SampleError
+from qmargin.data._table_reader import Layout, read_columns
+from qmargin.data.identities import SPLITS
+from qmargin.data.manifest import Manifest, SampleError
 from qmargin.data.sample_table import SampleTable
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 Row = tuple[int, str, str, str]  # line, path, identity, split
 
@@ -21,8 +28,11 @@ def read_manifest(
     *,
     root: Path | None = None,
     default_split: str | None = None,
+    check_files: bool = True,
 ) -> Manifest:
     """Read a manifest from a CSV file (UTF-8, comma, header line); other columns than the three are ignored.
+
+    Ten million rows are read in arrays of some 40 bytes a row beside the text of the paths.
 
     Args:
         path: the CSV file.
@@ -30,6 +40,7 @@ def read_manifest(
         path_column: header of the column of image paths, relative to `root`.
         root: folder of the images; that of the CSV file unless given.
         default_split: split of every sample of a file that has no column `split`; a file that has one decides itself.
+        check_files: look for every image now; otherwise one that is not there is an error when it is decoded.
 
     Returns:
         The manifest, samples in the order of the file.
@@ -40,15 +51,16 @@ def read_manifest(
 
     Sibling: `write_manifest`.
     """
-    rows = list(_rows(path, identity_column, path_column, default_split))
-    if not rows:
-        raise ValueError(f"{path} has a header but no sample: add a line for each image")
-    lines, paths, identities, split = zip(*rows, strict=True)
-    try:
-        manifest = Manifest(path.parent if root is None else root, paths, identities, split)
-    except SampleError as error:
-        raise ValueError(f"{path}, line {lines[error.index]}: {error.fault}") from error
-    _check_files(manifest, path)
+    root = path.parent if root is None else root
+    with _reading(path) as (header, rows):
+        _check_header(path, header, identity_column, path_column, default_split)
+        columns = read_columns(rows, Layout.of(header, path_column, identity_column, default_split))
+    if columns is None:  # a law may be broken: row by row, to name the line
+        manifest = _careful(path, root, identity_column, path_column, default_split)
+    else:
+        manifest = Manifest.of_columns(root, *columns)
+    if check_files:
+        _check_files(manifest, path)
     return manifest
 
 
@@ -84,21 +96,41 @@ def _check_files(manifest: Manifest, path: Path) -> None:
         )
 
 
+def _careful(path: Path, root: Path, identity_column: str, path_column: str, default_split: str | None) -> Manifest:
+    """The manifest, read row by row; every fault is named by its line."""
+    rows = list(_rows(path, identity_column, path_column, default_split))
+    if not rows:
+        raise ValueError(f"{path} has a header but no sample: add a line for each image")
+    lines, paths, identities, split = zip(*rows, strict=True)
+    try:
+        return Manifest(root, paths, identities, split)
+    except SampleError as error:
+        raise ValueError(f"{path}, line {lines[error.index]}: {error.fault}") from error
+
+
 def _rows(path: Path, identity_column: str, path_column: str, default_split: str | None) -> Iterator[Row]:
+    with _reading(path) as (header, reader):
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) != len(header):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: the header has {len(header)} fields, this line has not; "
+                    "quote a field that holds a comma"
+                )
+            row = dict(zip(header, fields, strict=True))
+            split = row.get("split", default_split)
+            assert split is not None, "_check_header lets no file without a split through"
+            yield reader.line_num, row[path_column], intern(row[identity_column]), intern(split)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tuple[list[str], "Reader"]]:
+    """The header of a CSV file, and a reader of its rows."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            _check_header(path, columns, identity_column, path_column, default_split)
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ValueError(
-                        f"{path}, line {reader.line_num}: the header has {len(columns)} fields, this line has not; "
-                        "quote a field that holds a comma"
-                    )
-                split = row.get("split", default_split)
-                assert split is not None, "_check_header lets no file without a split through"
-                yield reader.line_num, row[path_column], intern(row[identity_column]), intern(split)
+            reader = csv.reader(file, strict=True)
+            yield next(reader, []), reader
     except OSError as error:
         raise ValueError(f"cannot read the manifest {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -21,8 +21,8 @@ from qmargin.divergence.alpha_loss import label_gradient, label_term
 from qmargin.heads.buffers import GradientBuffer
 from qmargin.heads.chunks import Chunk
 from qmargin.heads.contract import RowTerms
-from qmargin.heads.gathered import pair_cosines
 from qmargin.heads.passes import Problem, Solved, cosines_by_chunk, find_thresholds, log_sum_exp, origin, posteriors
+from qmargin.heads.ranks import ALONE, Ranks
 from qmargin.heads.shadow import Shadow
 from qmargin.losses import AlphaLoss
 
@@ -34,25 +34,46 @@ class Columns(NamedTuple):
     chunks: list[Chunk]  # with the labels of these rows
     log_base: Tensor | None  # (classes,)
     buffer: GradientBuffer  # for the gradient of the weight
+    classes: int  # of all ranks
+    ranks: Ranks = ALONE  # that have the other classes, where the weight holds only some
 
 
-def chunked_terms(loss: AlphaLoss, directions: Tensor, weight: Tensor, labels: Tensor, columns: Columns) -> RowTerms:
+class Own(NamedTuple):
+    """What is known of the class of each row's label, which another rank may hold; both (rows,)."""
+
+    cosine: Tensor  # plain, before the margin; not differentiable
+    log_base: Tensor | None  # log of its base measure
+
+    def log_q(self, of_margin: Tensor | None) -> Tensor:
+        """Log of the label's measure: the base's times what a margin makes of it (rows,)."""
+        log_q = torch.zeros_like(self.cosine) if of_margin is None else of_margin
+        return log_q if self.log_base is None else log_q + self.log_base
+
+    def of(self, rows: Tensor) -> "Own":
+        """Those of some rows."""
+        return Own(self.cosine[rows], None if self.log_base is None else self.log_base[rows])
+
+
+def chunked_terms(loss: AlphaLoss, directions: Tensor, weight: Tensor, own: Own, columns: Columns) -> RowTerms:
     """Loss of each row over all classes, in O(chunk rows) memory.
 
     Args:
         loss: any member of the family.
         directions: unit rows (rows, dim).
         weight: raw prototypes (classes, dim).
-        labels: (rows,).
+        own: of the labels.
         columns: the classes.
 
     The gradient of `weight` is dense at alpha = 1 and sparse, the classes with p > 0, above. Sibling:
     `table_terms`, for rows with few candidates.
     """
     value, p_target, support, target_cosine, largest = _Chunked.apply(  # type: ignore[no-untyped-call] # torch's own
-        directions, weight, labels, loss, columns
+        directions, weight, own, loss, columns
     )
-    every, wide = torch.full_like(labels, len(weight)), torch.full_like(labels, loss.alpha > 1.0, dtype=torch.bool)
+    every, wide = (
+        torch.full_like(support, columns.classes),
+        torch.full_like(support, loss.alpha > 1.0, dtype=torch.bool),
+    )
     return RowTerms(value, p_target, support, target_cosine, target_cosine > largest, every, wide)
 
 
@@ -62,22 +83,20 @@ class _Chunked(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401 - torch's own context
         directions: Tensor,
         weight: Tensor,
-        labels: Tensor,
+        own: Own,
         loss: AlphaLoss,
         columns: Columns,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        rows = torch.arange(len(labels), device=labels.device)
-        plain = pair_cosines(directions, weight, columns.shadow.inverse_norm, rows, labels)
+        plain = own.cosine
         with torch.enable_grad():  # the margin's own derivative, taken in the backward pass
             leaf = plain.detach().requires_grad_()
             target = loss.margin.apply(leaf, loss.scale, loss.alpha)
             theta = loss.scale * target.cosine
-            log_q = torch.zeros_like(leaf) if target.log_q is None else target.log_q
-        if columns.log_base is not None:
-            log_q = log_q + columns.log_base[labels]
+            log_q = own.log_q(target.log_q)
         problem = Problem(
             directions, weight, columns.shadow.rows, columns.shadow.inverse_norm, columns.chunks, theta.detach(),
             log_q.detach(), columns.log_base, loss.scale, loss.alpha,
+            columns.classes, columns.ranks,
         )  # fmt: skip
         with record_function("qmargin::solve"):
             solved = log_sum_exp(problem) if loss.alpha == 1.0 else find_thresholds(problem)
@@ -85,7 +104,7 @@ class _Chunked(torch.autograd.Function):
         p_label = problem.log_q_target.exp() * posteriors(gap, loss.alpha)
         gap = gap - origin(loss.alpha)  # theta - tau
         zeros = torch.zeros_like(gap)  # the threshold stands for the row's maximum, where log P is 0
-        own = label_term(solved.others, gap, problem.log_q_target, zeros, loss.alpha)
+        at_label = label_term(solved.others, gap, problem.log_q_target, zeros, loss.alpha)
         p_target = torch.where(solved.others < 0.5, 1.0 - solved.others, p_label)
         ctx.save_for_backward(directions, weight)
         ctx.buffer = columns.buffer
@@ -94,7 +113,7 @@ class _Chunked(torch.autograd.Function):
         ctx.solved, ctx.plain = solved, plain
         ctx.graph = leaf, theta, log_q
         ctx.mark_non_differentiable(p_target, solved.support, plain, solved.largest)
-        return (own + solved.rest) / loss.alpha, p_target, solved.support, plain, solved.largest
+        return (at_label + solved.rest) / loss.alpha, p_target, solved.support, plain, solved.largest
 
     @staticmethod
     @once_differentiable

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from qmargin.heads.contract import Head
 from qmargin.heads.dense import DenseHead
+from qmargin.heads.prior import base_from_counts
 from qmargin.heads.products import Precision
 from qmargin.heads.streaming import StreamingHead
 from qmargin.losses import AlphaLoss
@@ -37,6 +39,8 @@ class HeadConfig:
     precision: Precision = "auto"
     """Precision of the streaming head's screening; the result is float32 with any. auto: bfloat16 where the device has
     units for it, else float32."""
+    prior_exponent: float = 0.0
+    """Base measure of the classes: their image counts to this power, of mean 1 (logit adjustment); 0 for none."""
 
     def __post_init__(self) -> None:
         """Refuse values that are none, and a contradiction."""
@@ -45,6 +49,8 @@ class HeadConfig:
                 raise ValueError(
                     f"head.{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}"
                 )
+        if not 0.0 <= self.prior_exponent < float("inf"):
+            raise ValueError(f"head.prior_exponent must be a number >= 0, got {self.prior_exponent!r}")
         if self.kind == "dense" and self.update == "lazy":
             raise ValueError("the dense head has no lazy updates: set head.kind to streaming or head.update to dense")
 
@@ -53,20 +59,35 @@ class HeadConfig:
         return self.kind == "streaming" or (self.kind == "auto" and num_classes >= STREAMING_FROM)
 
     def build(
-        self, num_classes: int, embedding_dim: int, loss: AlphaLoss, device: torch.device | str | None = None
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        loss: AlphaLoss,
+        device: torch.device | str | None = None,
+        counts: Tensor | None = None,
     ) -> Head:
         """The head, with fresh prototypes from torch's generator: the same ones whatever the kind.
 
+        Args:
+            num_classes: C, number of identities.
+            embedding_dim: D, size of an embedding.
+            loss: of the first step.
+            device: of the prototypes.
+            counts: images of each class (classes,), which `prior_exponent` needs.
+
         Raises:
-            ValueError: lazy updates, while auto chooses the dense head; what the head refuses.
+            ValueError: lazy updates, while auto chooses the dense head; a prior without counts; what the head refuses.
         """
+        if self.prior_exponent and counts is None:
+            raise ValueError("head.prior_exponent makes a measure of the images of each class: pass counts")
+        base = base_from_counts(counts, self.prior_exponent) if self.prior_exponent and counts is not None else None
         if self.streams(num_classes):
             return StreamingHead(
-                num_classes, embedding_dim, loss, precision=self.precision, update=self.update, device=device
+                num_classes, embedding_dim, loss, precision=self.precision, update=self.update, base=base, device=device
             )
         if self.update == "lazy":
             raise ValueError(
                 f"lazy updates need the streaming head; head.kind auto is dense below {STREAMING_FROM:,} identities "
                 f"(here are {num_classes:,}): set head.kind to streaming or head.update to dense"
             )
-        return DenseHead(num_classes, embedding_dim, loss, device=device)
+        return DenseHead(num_classes, embedding_dim, loss, base=base, device=device)

@@ -103,12 +103,18 @@ class Head(nn.Module, ABC):
         self.embedding_dim = embedding_dim
         self.loss = loss
         self.reduction = reduction
-        self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim, device=device, dtype=dtype))
+        held = self._held()
+        self.weight = nn.Parameter(torch.empty(len(held), embedding_dim, device=device, dtype=dtype))
         if base is not None:
-            base = to_compute_dtype(check_base(base.detach(), num_classes)).to(device=device, copy=True)
+            base = check_base(base.detach(), num_classes)[held.start : held.stop]
+            base = to_compute_dtype(base).to(device=device, copy=True)
         self.register_buffer("base", base)
         self._stats: HeadStats | None = None
         self.reset_parameters()
+
+    def _held(self) -> range:
+        """The classes whose prototypes are here."""
+        return range(self.num_classes)
 
     def reset_parameters(self) -> None:
         """Draw the prototypes anew from normal(0, 0.01) with torch's generator."""
@@ -152,6 +158,16 @@ class Head(nn.Module, ABC):
         Raises:
             ValueError: wrong shape or dtype, label out of range, an embedding or prototype that is zero or not finite.
         """
+        self._check(embeddings, labels)
+        with torch.autocast(device_type=embeddings.device.type, enabled=False):
+            terms = self._evaluate(to_compute_dtype(embeddings), labels.long())
+        self._stats = HeadStats.of(terms)
+        if self.reduction == "none":
+            return terms.loss
+        return terms.loss.mean() if self.reduction == "mean" else terms.loss.sum()
+
+    def _check(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Refuse what is no batch of this head."""
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim or len(embeddings) == 0:
             raise ValueError(
                 f"embeddings must have shape (batch, {self.embedding_dim}) with batch >= 1, got "
@@ -160,12 +176,6 @@ class Head(nn.Module, ABC):
         if not embeddings.is_floating_point():
             raise ValueError(f"embeddings must be floating point, got {embeddings.dtype}; call .float() on them")
         check_labels(labels, len(embeddings), self.num_classes)
-        with torch.autocast(device_type=embeddings.device.type, enabled=False):
-            terms = self._evaluate(to_compute_dtype(embeddings), labels.long())
-        self._stats = HeadStats.of(terms)
-        if self.reduction == "none":
-            return terms.loss
-        return terms.loss.mean() if self.reduction == "mean" else terms.loss.sum()
 
     @abstractmethod
     def _evaluate(self, embeddings: Tensor, labels: Tensor) -> RowTerms:

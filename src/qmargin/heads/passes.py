@@ -19,6 +19,7 @@ from torch import Tensor
 from qmargin.divergence.deformed import deformed_exp, separation, unmasked_power
 from qmargin.heads.chunks import Chunk
 from qmargin.heads.products import ChunkProducts
+from qmargin.heads.ranks import ALONE, Ranks
 
 SAMPLE, SAMPLE_SHARE, SAMPLE_MOST = 8192, 8, 65536  # classes the first estimate rests on: an eighth, within bounds
 SAMPLE_STEPS = 5  # Newton's, from far left; what they leave is less than what the sample leaves
@@ -45,6 +46,8 @@ class Problem(NamedTuple):
     log_base: Tensor | None  # (classes,)
     scale: float
     alpha: float
+    classes: int  # of all ranks
+    ranks: Ranks = ALONE  # that have the other classes, where `weight` holds only some
 
 
 class Sums(NamedTuple):
@@ -91,9 +94,10 @@ def log_sum_exp(problem: Problem) -> Solved:
         if problem.log_base is not None:
             theta.add_(problem.log_base[chunk.first : chunk.last].unsqueeze(1))
         total = torch.logaddexp(total, theta.logsumexp(dim=0))
+    total, largest = problem.ranks.log_total(total), problem.ranks.largest(largest)
     own = problem.theta_target + problem.log_q_target
     others = torch.sigmoid(total - own)
-    every = torch.full_like(total, len(problem.weight), dtype=torch.int64)
+    every = torch.full_like(total, problem.classes, dtype=torch.int64)
     return Solved(torch.logaddexp(total, own), torch.zeros_like(own), others, others, every, largest)
 
 
@@ -138,7 +142,8 @@ def find_thresholds(problem: Problem) -> Solved:
         # the series says nothing of classes that enter or leave the support during the move, each with at most |dx|^r
         dx = (alpha - 1.0) * move.abs()
         unsafe = (error > eps) & ((dx > width) | (sums.near * dx.pow(1.0 / (alpha - 1.0)) > 8.0 * eps))
-        worst, again = torch.stack([error.amax(), unsafe.any().to(error.dtype)]).tolist()  # the only host read
+        decision = problem.ranks.largest(torch.stack([error.amax(), unsafe.any().to(error.dtype)]))
+        worst, again = decision.tolist()  # the only host read
         step = step + move
         # Newton's steps that do not get smaller any more are rounding
         if not low and worst <= (LEFT * eps) ** (1.0 / order) and (not again or number > 2 * SERIES):
@@ -179,9 +184,11 @@ def _estimate(problem: Problem) -> Tensor:
         log_q = log_q + problem.log_base[::stride].unsqueeze(1)
     own_log_q = problem.log_q_target
     # start where the class that leads would have the whole mass alone, and stay left of the root
-    tau = torch.maximum((theta - _own_gap(log_q, alpha)).amax(dim=0), problem.theta_target - _own_gap(own_log_q, alpha))
+    lead = problem.ranks.largest((theta - _own_gap(log_q, alpha)).amax(dim=0))
+    tau = torch.maximum(lead, problem.theta_target - _own_gap(own_log_q, alpha))
     for _ in range(SAMPLE_STEPS):
-        slope, phi = (power.sum(dim=0) for power in _powers(theta - tau, log_q, alpha, NEWTON))
+        powers = [power.sum(dim=0) for power in _powers(theta - tau, log_q, alpha, NEWTON)]
+        slope, phi = problem.ranks.total(torch.stack(powers)).unbind()
         own_slope, own_phi = (power.clone() for power in _powers(problem.theta_target - tau, own_log_q, alpha, NEWTON))
         tau = tau + _far_step(phi + own_phi, slope + own_slope, alpha).nan_to_num(nan=0.0)
     return tau + origin(alpha)
@@ -212,7 +219,9 @@ def _sum_up(problem: Problem, reference: Tensor, step: Tensor, width: Tensor, *,
             sums[order - EXACTLY[0]] += power.sum(dim=0)
     if problem.log_base is None:
         lead = problem.scale * largest - reference - step - _own_gap(torch.zeros_like(step), alpha)
-    return Sums(sums.to(reference.dtype), support.long(), largest, near, lead)
+    sums = problem.ranks.total(torch.cat([sums, torch.stack([support, near])]))  # (7, rows) float64
+    largest, lead = problem.ranks.largest(torch.stack([largest, lead])).unbind()
+    return Sums(sums[:5].to(reference.dtype), sums[5].long(), largest, sums[6].to(reference.dtype), lead)
 
 
 def _excess(gap: Tensor, alpha: float) -> Tensor:

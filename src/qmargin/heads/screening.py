@@ -30,6 +30,7 @@ from qmargin.divergence.deformed import separation, support_reach
 from qmargin.heads.chunks import Chunk
 from qmargin.heads.gathered import pair_cosines
 from qmargin.heads.products import ChunkProducts
+from qmargin.heads.ranks import ALONE, Ranks
 from qmargin.heads.shadow import ROUNDING, Shadow
 
 BLOCK = 16  # classes of which only the largest score is compared at first
@@ -54,11 +55,19 @@ class Survivors(NamedTuple):
     column: Tensor  # (pairs,) int64, class indices
     cosine: Tensor  # (pairs,) exact
     wide: Tensor  # (batch,) bool; such a row has no pairs
+    counts: list[int] | None = None  # pairs that each rank found, where several share the classes
 
 
 @torch.no_grad()
 def screen(
-    query: Query, shadow: Shadow, weight: Tensor, chunks: list[Chunk], *, limit: int, capacity: int | None
+    query: Query,
+    shadow: Shadow,
+    weight: Tensor,
+    chunks: list[Chunk],
+    *,
+    limit: int,
+    capacity: int | None,
+    ranks: Ranks = ALONE,
 ) -> Survivors:
     """Every class of every support but the labels, and a few more.
 
@@ -70,21 +79,24 @@ def screen(
         limit: a row that keeps more classes than this is given up as wide.
         capacity: blocks kept of a chunk without asking the device how many there are, so that the loop has no host
             read; a chunk that overflows is visited again at the end. None asks: right on the CPU.
+        ranks: that screen the other classes for the same batch at the same time; they share their bounds.
     """
     scorer = _Scorer(query, shadow, weight, max(chunk.size for chunk in chunks))
-    stream = _Stream(query, shadow, scorer.products.dtype, limit)
+    stream = _Stream(query, shadow, scorer.products.dtype, limit, ranks)
     with record_function("qmargin::screen"), _one_rounding():
         for number, chunk in enumerate(chunks):
             stream.add(chunk, scorer.scores(chunk), capacity)
             if number & (number + 1) == 0 or stream.pending > PENDING:
                 stream.tighten()
                 if number == 0:
+                    stream.agree()
                     stream.give_up_early(share=chunk.size / len(weight))
                 if stream.wide.all():
                     break
         for chunk in stream.overflowed():
             stream.add(chunk, scorer.scores(chunk), None)
         stream.tighten()
+        stream.agree()
     with record_function("qmargin::rescore"):
         return stream.rescore(weight, shadow.inverse_norm)
 
@@ -124,8 +136,10 @@ class _Scorer:
 class _Stream:
     """The running bound of each row, and the pairs that still matter."""
 
-    def __init__(self, query: Query, shadow: Shadow, score_dtype: torch.dtype, limit: int) -> None:
-        self.query, self.limit, self.low = query, limit, score_dtype
+    def __init__(
+        self, query: Query, shadow: Shadow, score_dtype: torch.dtype, limit: int, ranks: Ranks = ALONE
+    ) -> None:
+        self.query, self.limit, self.low, self.ranks = query, limit, score_dtype, ranks
         directions = query.directions
         low = directions.to(shadow.rows.dtype if shadow.rows is not None else directions.dtype)
         residual = torch.linalg.vector_norm(directions - low, dim=1)  # (batch,)
@@ -179,18 +193,34 @@ class _Stream:
         self._keep(self.score >= self.level[self.row])
         self._give_up(torch.bincount(self.row, minlength=len(self.tau)) > self.limit)
 
+    def agree(self) -> None:
+        """Every rank's bounds become those of the pairs of all; a row that one has given up is wide for all."""
+        if self.ranks.size == 1:
+            return
+        bounds = torch.stack([self.tau, self.wide.to(self.tau.dtype)])
+        self.tau, wide = self.ranks.largest(bounds).unbind()
+        theta, log_q = self._pessimistic(self.score, self.row), self._log_q(self.column)
+        for _ in range(2):
+            self.tau = self._newton_step(self.tau, self.row, theta, log_q, self.ranks)
+        self._set_level()
+        self._give_up(wide > 0.0)
+        self._keep(self.score >= self.level[self.row])
+
     def rescore(self, weight: Tensor, inverse_norm: Tensor) -> Survivors:
         """Exact cosines, of the pairs that are likely to be in a support first: they settle which others can be."""
         likely = self.score.to(self.tau.dtype) >= (self.level + 2.0 * self.slack)[self.row]
         first = likely.nonzero().squeeze(1)
         row, column = self.row[first], self.column[first]
         known = pair_cosines(self.query.directions, weight, inverse_norm, row, column)
-        self._check_fresh(known, self.score[first], row)
-        self._raise_bound(row, self.query.scale * known, self._log_q(column), steps=3)
+        self._raise_bound(row, self.query.scale * known, self._log_q(column), steps=3, ranks=self.ranks)
         rest = (~likely & (self.score >= self.level[self.row])).nonzero().squeeze(1)
         others = pair_cosines(self.query.directions, weight, inverse_norm, self.row[rest], self.column[rest])
-        chosen = torch.cat([first, rest])
-        return Survivors(self.row[chosen], self.column[chosen], torch.cat([known, others]), self.wide)
+        self._check_fresh(known, self.score[first], row)  # last: by now every rank has asked what it asks the others
+        chosen, cosine = torch.cat([first, rest]), torch.cat([known, others])
+        if self.ranks.size > 1:  # what all ranks together know of tau leaves less to exchange
+            inside = (cosine >= self._edge()[self.row[chosen]]).nonzero().squeeze(1)
+            chosen, cosine = chosen[inside], cosine[inside]
+        return Survivors(self.row[chosen], self.column[chosen], cosine, self.wide)
 
     def _check_fresh(self, exact: Tensor, score: Tensor, row: Tensor) -> None:
         """The certificate says how far a score can be off; beyond it the shadow is not that of this weight."""
@@ -230,21 +260,26 @@ class _Stream:
         least: Tensor = cosine - self.rounding * cosine.abs() - self.slack[row]
         return self.query.scale * least
 
-    def _raise_bound(self, row: Tensor, theta: Tensor, log_q: Tensor | None, steps: int) -> None:
-        """`tau` becomes at most the threshold of the label and the pairs; all (pairs,)."""
+    def _raise_bound(self, row: Tensor, theta: Tensor, log_q: Tensor | None, steps: int, ranks: Ranks = ALONE) -> None:
+        """`tau` becomes at most the threshold of the label and the pairs, all (pairs,); of those of all `ranks`."""
         alone = theta if log_q is None else theta - separation(log_q, self.query.alpha)
-        self.tau = self.tau.scatter_reduce(0, row, alone, "amax")  # each class alone is a subset, too
+        self.tau = ranks.largest(self.tau.scatter_reduce(0, row, alone, "amax"))  # each class alone is a subset, too
         for _ in range(steps):
-            self.tau = self._newton_step(self.tau, row, theta, log_q)
+            self.tau = self._newton_step(self.tau, row, theta, log_q, ranks)
         self._set_level()
 
-    def _newton_step(self, tau: Tensor, row: Tensor, theta: Tensor, log_q: Tensor | None) -> Tensor:
+    def _newton_step(
+        self, tau: Tensor, row: Tensor, theta: Tensor, log_q: Tensor | None, ranks: Ranks = ALONE
+    ) -> Tensor:
         """A step on phi^(alpha-1), from the left; phi = sum q x^r over the label and the pairs."""
         alpha = self.query.alpha
-        zeroth, first = _moments(theta - tau[row], log_q, alpha)
+        moments = [
+            tau.new_zeros(len(tau)).index_add(0, row, moment) for moment in _moments(theta - tau[row], log_q, alpha)
+        ]
         own_zeroth, own_first = _moments(self.query.theta_target - tau, self.query.log_q_target, alpha)
-        zeroth = own_zeroth.index_add(0, row, zeroth)  # phi
-        first = own_first.index_add(0, row, first)  # - dphi/dtau
+        zeroth, first = ranks.total(torch.stack(moments)).unbind()
+        zeroth = own_zeroth + zeroth  # phi
+        first = own_first + first  # - dphi/dtau
         step = (zeroth - zeroth.pow(2.0 - alpha)) / ((alpha - 1.0) * first)
         return tau + torch.where(zeroth > 1.0, step, 0.0)
 
@@ -258,7 +293,7 @@ class _Stream:
         log_q = theta.new_full((), -math.log(share)) if log_q is None else log_q - math.log(share)
         tau = self.tau
         for _ in range(4):
-            tau = self._newton_step(tau, self.row, theta, log_q)
+            tau = self._newton_step(tau, self.row, theta, log_q, self.ranks)
         inside = (theta > (tau - support_reach(self.query.alpha))[self.row]).nonzero().squeeze(1)
         self._give_up(torch.bincount(self.row[inside], minlength=len(tau)) > share * self.limit)
 
@@ -268,11 +303,15 @@ class _Stream:
             self._set_level()
             self._keep(~self.wide[self.row])
 
-    def _set_level(self) -> None:
-        """The low-precision score a class of each row must reach to matter: (batch,)."""
+    def _edge(self) -> Tensor:
+        """The cosine below which a class of each row has posterior 0: (batch,)."""
         reach = support_reach(self.query.alpha)
         doubt = 1e-5 * (1.0 + reach) + ROUNDING * self.tau.abs()  # of the Newton steps themselves
-        level = (self.tau - doubt - reach) / self.query.scale - self.slack
+        return (self.tau - doubt - reach) / self.query.scale
+
+    def _set_level(self) -> None:
+        """The low-precision score a class of each row must reach to matter: (batch,)."""
+        level = self._edge() - self.slack
         level = level.clamp_min(torch.finfo(self.low).min)  # -inf is the score of what must never be kept
         self.level = level.masked_fill(self.wide, torch.inf).to(self.low)
 

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from qmargin.heads.buffers import GradientBuffer
-from qmargin.heads.chunked import Columns, chunked_terms
+from qmargin.heads.chunked import Columns, Own, chunked_terms
 from qmargin.heads.chunks import MULTIPLE, Chunk, chunks_of, default_chunk
 from qmargin.heads.contract import Head, Reduction, RowTerms, unit_rows
 from qmargin.heads.gathered import Pairs, gathered_cosines, pair_cosines
 from qmargin.heads.products import COPIES, Precision, screening_precision
+from qmargin.heads.ranks import ALONE, Ranks
 from qmargin.heads.rows import join_rows, table_terms
 from qmargin.heads.screening import BLOCK, Query, Survivors, screen
 from qmargin.heads.shadow import Shadow
@@ -70,6 +71,8 @@ class StreamingHead(Head):
 
     Reference: Koutsianos et al., arXiv 2606.31664 (the sparse losses). Sibling: `DenseHead`, the specification.
     """
+
+    ranks: Ranks = ALONE  # that hold the other classes
 
     def __init__(
         self,
@@ -133,6 +136,12 @@ class StreamingHead(Head):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator] # torch's own
     def _evaluate(self, embeddings: Tensor, labels: Tensor) -> RowTerms:
+        directions = self._directions(embeddings)
+        terms = self._terms(directions.to(self.weight.dtype), labels)
+        return terms._replace(loss=terms.loss.to(torch.promote_types(directions.dtype, self.weight.dtype)))
+
+    def _directions(self, embeddings: Tensor) -> Tensor:
+        """Unit embeddings (batch, dim), and a shadow that is fresh; refuses what has no direction."""
         directions = unit_rows(embeddings, "an embedding must be finite and not zero; look for NaN or a dead backbone")
         if self.weight.dtype not in (torch.float32, torch.float64):
             raise ValueError(
@@ -141,58 +150,64 @@ class StreamingHead(Head):
             )
         self.shadow.keep_in(COPIES[screening_precision(self.precision, self.weight.device)])
         self.shadow.follow(self.weight, low=self.loss.alpha > 1.0)
-        terms = self._terms(directions.to(self.weight.dtype), labels)
-        return terms._replace(loss=terms.loss.to(torch.promote_types(directions.dtype, self.weight.dtype)))
+        return directions
 
     def _terms(self, directions: Tensor, labels: Tensor) -> RowTerms:
         """Rows with few candidates are solved on those, the others on every class."""
+        own = self._own(directions, labels)
         if self.loss.alpha == 1.0:
-            return self._streamed(directions, labels)
-        rows = torch.arange(len(labels), device=labels.device)
-        own = pair_cosines(directions, self.weight, self.shadow.inverse_norm, rows, labels)
+            return self._streamed(directions, labels, own)
         survivors = self._screened(directions, labels, own)
         wide = survivors.wide
         if not wide.any():
             return self._gathered(directions, labels, own, survivors)
         narrow, members = (~wide).nonzero().squeeze(1), wide.nonzero().squeeze(1)
-        parts = [(members, self._streamed(directions[members], labels[members]))]
+        parts = [(members, self._streamed(directions[members], labels[members], own.of(members)))]
         if len(narrow) > 0:
             place = torch.cumsum(~wide, 0) - 1
             survivors = survivors._replace(row=place[survivors.row])
-            parts.append((narrow, self._gathered(directions[narrow], labels[narrow], own[narrow], survivors)))
+            parts.append((narrow, self._gathered(directions[narrow], labels[narrow], own.of(narrow), survivors)))
         return join_rows(parts)
 
     @torch.no_grad()
-    def _screened(self, directions: Tensor, labels: Tensor, own: Tensor) -> Survivors:
-        target = self.loss.margin.apply(own, self.loss.scale, self.loss.alpha)
+    def _own(self, directions: Tensor, labels: Tensor) -> Own:
+        rows = torch.arange(len(labels), device=labels.device)
         log_base = self._log_base()
-        log_q = torch.zeros_like(own) if target.log_q is None else target.log_q
-        if log_base is not None:
-            log_q = log_q + log_base[labels]
+        cosine = pair_cosines(directions, self.weight, self.shadow.inverse_norm, rows, labels)
+        return Own(cosine, None if log_base is None else log_base[labels])
+
+    @torch.no_grad()
+    def _screened(self, directions: Tensor, labels: Tensor, own: Own) -> Survivors:
+        target = self.loss.margin.apply(own.cosine, self.loss.scale, self.loss.alpha)
         # a margin that raises its target (insightface's, past pi) must not hide the classes that beat its plain cosine
-        theta = self.loss.scale * torch.minimum(target.cosine, own)
-        query = Query(directions, theta, log_q, log_base, self.loss.scale, self.loss.alpha)
+        theta = self.loss.scale * torch.minimum(target.cosine, own.cosine)
+        log_q = own.log_q(target.log_q)
+        query = Query(directions, theta, log_q, self._log_base(), self.loss.scale, self.loss.alpha)
         chunks = self._chunks(labels)
         # on the CPU a host read costs nothing; elsewhere an eighth of a chunk's blocks is kept without asking
         capacity = None if directions.device.type == "cpu" else chunks[0].size * len(labels) // (8 * BLOCK)
-        limit = max(WIDE_LEAST, self.num_classes // WIDE_SHARE)
-        return screen(query, self.shadow, self.weight, chunks, limit=limit, capacity=capacity)
+        limit = max(WIDE_LEAST, len(self.weight) // WIDE_SHARE)
+        return screen(query, self.shadow, self.weight, chunks, limit=limit, capacity=capacity, ranks=self.ranks)
 
-    def _gathered(self, directions: Tensor, labels: Tensor, own: Tensor, survivors: Survivors) -> RowTerms:
+    def _gathered(self, directions: Tensor, labels: Tensor, own: Own, survivors: Survivors) -> RowTerms:
         rows = torch.arange(len(labels), device=labels.device)
         pairs, order = Pairs.ordered(
             torch.cat([rows, survivors.row]), torch.cat([labels, survivors.column]), len(labels)
         )
-        known = torch.cat([own, survivors.cosine])[order]
+        known = torch.cat([own.cosine, survivors.cosine])[order]
         cosines = gathered_cosines(directions, self.weight, self.shadow.inverse_norm, pairs, known, self._buffer)
         return table_terms(self.loss, cosines, pairs, self.base)
 
-    def _streamed(self, directions: Tensor, labels: Tensor) -> RowTerms:
-        columns = Columns(self.shadow, self._chunks(labels), self._log_base(), self._buffer)
-        return chunked_terms(self.loss, directions, self.weight, labels, columns)
+    def _streamed(self, directions: Tensor, labels: Tensor, own: Own) -> RowTerms:
+        columns = Columns(
+            self.shadow, self._chunks(labels), self._log_base(), self._buffer, self.num_classes, self.ranks
+        )
+        return chunked_terms(self.loss, directions, self.weight, own, columns)
 
     def _chunks(self, labels: Tensor) -> list[Chunk]:
-        return chunks_of(labels, self.num_classes, self.chunk or default_chunk(len(labels), self.num_classes))
+        """The classes that are here, with the labels among them."""
+        classes = len(self.weight)
+        return chunks_of(labels - self._held().start, classes, self.chunk or default_chunk(len(labels), classes))
 
     def _log_base(self) -> Tensor | None:
         return None if self.base is None else self.base.to(self.weight.dtype).log()

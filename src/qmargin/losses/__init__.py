@@ -18,6 +18,7 @@ from qmargin.losses.members import NormFace as NormFace
 from qmargin.losses.members import QMargin as QMargin
 from qmargin.losses.schedule import Ramp as Ramp
 from qmargin.losses.schedule import ScheduledLoss as ScheduledLoss
+from qmargin.losses.support import SupportControl as SupportControl
 
 __all__ = [
     "A3M",
@@ -35,4 +36,5 @@ __all__ = [
     "ReferenceAngularMargin",
     "ReferenceMargin",
     "ScheduledLoss",
+    "SupportControl",
 ]

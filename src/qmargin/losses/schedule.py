@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from qmargin.losses.family import AlphaLoss
+from qmargin.losses.support import SupportControl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +55,34 @@ class ScheduledLoss:
     """Schedule of the scale, in logits per unit of cosine."""
     margin: Ramp | None = None
     """Schedule of the margin's strength m, in the margin's own unit."""
+    support: SupportControl | None = None
+    """Control of alpha or scale by the mean support size; the value in `final` is then the first one."""
 
     def __post_init__(self) -> None:
         """Refuse schedules that leave the family: each endpoint must be a valid loss by itself."""
         if not self.name:
             raise ValueError("a loss needs a name, it labels the table's row; for example name='qmargin'")
         self.at(0.0)
+        if self.support is not None:
+            if getattr(self, self.support.field) is not None:
+                raise ValueError(
+                    f"{self.support.field} cannot follow a ramp and the support at once: set loss.{self.support.field} "
+                    "or loss.support to None"
+                )
+            self.support.initial(self.final)
 
-    def at(self, progress: float) -> AlphaLoss:
-        """The loss at `progress`, the share of training steps done, in [0, 1]."""
+    def at(self, progress: float, controlled: float | None = None) -> AlphaLoss:
+        """The loss at `progress`, the share of training steps done, in [0, 1].
+
+        Args:
+            progress: share of the steps done.
+            controlled: where there is a `support`, the value that it has moved its field to; None for the first one.
+        """
         final = self.final
         margin = final.margin
         if self.margin is not None:
             margin = replace(margin, m=self.margin.value(progress, margin.m))
         alpha = final.alpha if self.alpha is None else self.alpha.value(progress, final.alpha)
         scale = final.scale if self.scale is None else self.scale.value(progress, final.scale)
-        return AlphaLoss(alpha, scale, margin)
+        loss = AlphaLoss(alpha, scale, margin)
+        return loss if self.support is None or controlled is None else self.support.apply(loss, controlled)

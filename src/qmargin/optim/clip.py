@@ -1,6 +1,6 @@
 """Clipping by the global norm, over dense and sparse gradients together."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -11,7 +11,12 @@ from qmargin.optim.rows import check_setting
 
 @torch.no_grad()
 def clip_grad_norm_(
-    parameters: Iterable[Tensor] | Tensor, max_norm: float, *, error_if_nonfinite: bool = False
+    parameters: Iterable[Tensor] | Tensor,
+    max_norm: float,
+    *,
+    error_if_nonfinite: bool = False,
+    shards: Iterable[Tensor] = (),
+    total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Scale all gradients in place so that their common 2-norm is at most `max_norm`; returns the norm before.
 
@@ -25,12 +30,16 @@ def clip_grad_norm_(
         max_norm: largest norm, >= 0.
         error_if_nonfinite: raise where the norm is NaN or infinite (a host read); else such a norm spreads to every
             gradient.
+        shards: further parameters, of which the other ranks hold other rows: the prototypes of a sharded head. Their
+            squares are added up over the ranks, those of `parameters`, alike on every rank, are counted once.
+        total: adds a tensor up over the ranks that hold the shards: `head.ranks.total`.
 
     Returns:
         0-dimensional tensor on the device of the first gradient; 0 where there is none.
 
     Raises:
-        ValueError: `max_norm` is no number >= 0, or a sparse gradient has more than one sparse dimension.
+        ValueError: `max_norm` is no number >= 0, a sparse gradient has more than one sparse dimension, or `shards`
+            without `total`.
         RuntimeError: the norm is not finite and `error_if_nonfinite`, from torch.
 
     Example:
@@ -43,15 +52,32 @@ def clip_grad_norm_(
         tensor([[0.6000, 0.8000]])
     """
     check_setting("max_norm", max_norm)
+    shards = list(shards)
+    if shards and total is None:
+        raise ValueError("the norm over shards is that of all ranks: pass total=head.ranks.total beside shards")
+    values = _values([parameters] if isinstance(parameters, Tensor) else parameters)
+    norm = torch.nn.utils.get_total_norm(values, error_if_nonfinite=error_if_nonfinite and not shards)
+    if shards:
+        assert total is not None
+        own = _values(shards)
+        square = torch.nn.utils.get_total_norm(own).square().to(shards[0])
+        norm = (norm.square() + total(square).to(norm)).sqrt()
+        if error_if_nonfinite:
+            torch.nn.utils.get_total_norm([norm], error_if_nonfinite=True)
+        values += own
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(factor.to(value.device))
+    return norm
+
+
+def _values(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The gradients' numbers, in place."""
     values = []
-    for parameter in [parameters] if isinstance(parameters, Tensor) else parameters:
+    for parameter in parameters:
         if parameter.grad is None:
             continue
         if parameter.grad.is_sparse:
             parameter.grad = coalesced(parameter.grad)
         values.append(touched_rows(parameter.grad)[1])
-    norm = torch.nn.utils.get_total_norm(values, error_if_nonfinite=error_if_nonfinite)
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for value in values:
-        value.mul_(factor.to(value.device))
-    return norm
+    return values

@@ -25,6 +25,7 @@ from qmargin.protocols.pairs import all_pairs as all_pairs
 from qmargin.protocols.template_verification import TemplateReport as TemplateReport
 from qmargin.protocols.template_verification import pooled as pooled
 from qmargin.protocols.template_verification import verify_templates as verify_templates
+from qmargin.protocols.training_validation import training_validator as training_validator
 from qmargin.protocols.verification import VerificationReport as VerificationReport
 from qmargin.protocols.verification import verify as verify
 
@@ -52,6 +53,7 @@ __all__ = [
     "read_pairs_csv",
     "read_template_list",
     "template_subjects",
+    "training_validator",
     "verify",
     "verify_pairs",
     "verify_templates",

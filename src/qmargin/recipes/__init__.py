@@ -4,6 +4,9 @@ from qmargin.recipes.faces import faces as faces
 from qmargin.recipes.faces import faces_orl as faces_orl
 from qmargin.recipes.faces import faces_small as faces_small
 from qmargin.recipes.million import million as million
+from qmargin.recipes.published import FACE_SETS as FACE_SETS
+from qmargin.recipes.published import NETWORKS as NETWORKS
+from qmargin.recipes.published import PublishedRecipe as PublishedRecipe
 from qmargin.recipes.registry import RECIPES as RECIPES
 from qmargin.recipes.registry import Recipe as Recipe
 from qmargin.recipes.registry import find_recipe as find_recipe
@@ -12,7 +15,10 @@ from qmargin.recipes.speakers import voxceleb_ecapa1024 as voxceleb_ecapa1024
 from qmargin.recipes.speakers import voxceleb_resnet34 as voxceleb_resnet34
 
 __all__ = [
+    "FACE_SETS",
+    "NETWORKS",
     "RECIPES",
+    "PublishedRecipe",
     "Recipe",
     "faces",
     "faces_orl",

@@ -7,8 +7,11 @@ from qmargin.scoring.embed import embed_files as embed_files
 from qmargin.scoring.embed import embed_files_onnx as embed_files_onnx
 from qmargin.scoring.embed import embed_files_torchscript as embed_files_torchscript
 from qmargin.scoring.embed import embed_run as embed_run
+from qmargin.scoring.embed import embed_samples as embed_samples
 from qmargin.scoring.features import Embedder as Embedder
 from qmargin.scoring.features import Features as Features
+from qmargin.scoring.models import embed_files_with as embed_files_with
+from qmargin.scoring.models import open_embedder as open_embedder
 from qmargin.scoring.templates import POOLINGS as POOLINGS
 from qmargin.scoring.templates import Pooling as Pooling
 from qmargin.scoring.templates import find_pooling as find_pooling
@@ -25,8 +28,11 @@ __all__ = [
     "embed_files",
     "embed_files_onnx",
     "embed_files_torchscript",
+    "embed_files_with",
     "embed_run",
+    "embed_samples",
     "find_pooling",
+    "open_embedder",
     "pair_cosines",
     "pair_dots",
     "pool_templates",

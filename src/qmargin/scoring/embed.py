@@ -1,6 +1,6 @@
 """From samples to embeddings, no randomness: an image and its mirror, raw embeddings added; a recording as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, Samples, normalise, sequential
@@ -19,10 +19,11 @@ from qmargin.data.speech import Utterances
 from qmargin.scoring.onnx_model import OnnxBackbone
 from qmargin.scoring.speech import embed_utterances, listed_recordings
 from qmargin.scoring.torchscript_model import TorchScriptBackbone
-from qmargin.training import RunFolder, SpeechDataConfig, TrainConfig
+from qmargin.training import DataConfig, RunFolder, SpeechDataConfig, TrainConfig
 from qmargin.training.checkpoint import State, open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
-from qmargin.training.state import check_device, load_weights
+from qmargin.training.state import check_device
+from qmargin.training.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,13 @@ class Embeddings:
 
 
 def embed(
-    backbone: nn.Module, manifest: Samples, image: ImageFormat, *, batch_size: int = 128, device: str = "cpu"
+    backbone: nn.Module,
+    manifest: Samples,
+    image: ImageFormat,
+    *,
+    batch_size: int = 128,
+    device: str = "cpu",
+    quiet: bool = False,
 ) -> Embeddings:
     """Embed every image of a manifest: the raw embedding of the image plus that of its mirror, in float32.
 
@@ -57,20 +64,52 @@ def embed(
         image: how they are decoded.
         batch_size: images at a time.
         device: where the backbone is.
+        quiet: show no progress bar, as inside another one.
 
     Returns:
         Embeddings with vectors (images, dim), in the order of the manifest.
     """
-    backbone.eval()
-    parts: list[NDArray[np.float32]] = []
-    total = -(-len(manifest) // batch_size)
-    with torch.inference_mode(), closing(sequential(manifest, image, batch_size)) as stream:
-        for batch in track(stream, "embedding", total=total, transient=True):
-            images = normalise(batch.images.to(device))  # (batch, channels, height, width)
-            both = backbone(images) + backbone(images.flip(-1))  # (batch, dim)
-            parts.append(both.float().cpu().numpy())
+    batches = embedding_batches(backbone, manifest, image, batch_size=batch_size, device=device, quiet=quiet)
+    vectors = np.concatenate([both.cpu().numpy() for both in batches])
     paths, identities, _ = zip(*manifest.rows(), strict=True)
-    return Embeddings(np.concatenate(parts), np.array(identities), np.array(paths))
+    return Embeddings(vectors, np.array(identities), np.array(paths))
+
+
+def embed_samples(
+    backbone: nn.Module,
+    samples: SampleTable,
+    data: DataConfig | SpeechDataConfig,
+    *,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Embeddings:
+    """Embed the samples of a config's source, images or utterances, each as its kind is embedded."""
+    if isinstance(data, SpeechDataConfig):
+        assert isinstance(samples, Utterances), "of the config's kind"
+        vectors = embed_utterances(backbone, samples, data.front_end, device=device, quiet=quiet)
+        paths, identities, _ = zip(*samples.rows(), strict=True)
+        return Embeddings(vectors, np.array(identities), np.array(paths))
+    return embed(backbone, cast("Samples", samples), data.image, device=device, quiet=quiet)
+
+
+def embedding_batches(
+    backbone: nn.Module,
+    manifest: Samples,
+    image: ImageFormat,
+    *,
+    batch_size: int = 128,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Iterator[Tensor]:
+    """Yield the embeddings of `embed` batch after batch, (batch, dim) float32 on the device: for large sets."""
+    backbone.eval()
+    total = -(-len(manifest) // batch_size)
+    with closing(sequential(manifest, image, batch_size)) as stream:
+        for batch in track(stream, "embedding", total=total, transient=True, disable=quiet):
+            with torch.inference_mode():  # not across the yield: it would hold for the caller too
+                images = normalise(batch.images.to(device))  # (batch, channels, height, width)
+                both: Tensor = (backbone(images) + backbone(images.flip(-1))).float()  # (batch, dim)
+            yield both
 
 
 def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddings:
@@ -105,7 +144,7 @@ def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None
     """
     model = trained_backbone(run, device)
     speech = isinstance(model.config.data, SpeechDataConfig)
-    return model.embed(listed_recordings(files) if speech else _listed(files))
+    return model.embed(listed_recordings(files) if speech else listed(files))
 
 
 def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
@@ -117,7 +156,7 @@ def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
     See also `qmargin.scoring.onnx_model`, which says what the model must be like.
     """
     backbone = OnnxBackbone(model)
-    return embed(backbone, _listed(files), backbone.image)
+    return embed(backbone, listed(files), backbone.image)
 
 
 def embed_files_torchscript(
@@ -130,17 +169,17 @@ def embed_files_torchscript(
     """
     device = "cpu" if device is None else device
     check_device(device)
-    return embed(TorchScriptBackbone(model, image, device), _listed(files), image, device=device)
+    return embed(TorchScriptBackbone(model, image, device), listed(files), image, device=device)
 
 
-def _listed(files: Sequence[Path]) -> Manifest:
+def listed(files: Sequence[Path]) -> Manifest:
     """A manifest of any files, from the root on."""
     names = tuple(file.resolve().as_posix().removeprefix("/") for file in files)
     return Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
 
 
 class Trained(NamedTuple):
-    """The backbone of a run with its newest weights."""
+    """The backbone of a run with its newest weights: their mean, where the run keeps one (`averaging`)."""
 
     config: TrainConfig
     backbone: nn.Module  # in evaluation mode, on `device`
@@ -149,14 +188,8 @@ class Trained(NamedTuple):
 
     def embed(self, samples: SampleTable) -> Embeddings:
         """Embeddings of samples of the config's kind, with the step of the weights."""
-        data, step = self.config.data, self.origin["step"]
-        if isinstance(data, SpeechDataConfig):
-            assert isinstance(samples, Utterances), "of the config's kind"
-            vectors = embed_utterances(self.backbone, samples, data.front_end, device=self.device)
-            paths, identities, _ = zip(*samples.rows(), strict=True)
-            return Embeddings(vectors, np.array(identities), np.array(paths), step)
-        found = embed(self.backbone, cast("Samples", samples), data.image, device=self.device)
-        return replace(found, step=step)
+        found = embed_samples(self.backbone, samples, self.config.data, device=self.device)
+        return replace(found, step=self.origin["step"])
 
 
 def trained_backbone(run: RunFolder, device: str | None = None) -> Trained:
@@ -166,6 +199,6 @@ def trained_backbone(run: RunFolder, device: str | None = None) -> Trained:
     check_device(device)
     backbone = config.backbone.build().to(device)
     with open_checkpoint(run.checkpoint) as saved:  # the head, often far larger, stays on the disk
-        load_weights(backbone, saved["backbone"])
+        load_weights(backbone, saved.get("average") or saved["backbone"])
         origin = {"manifest": saved["manifest"], "step": int(saved["step"])}
     return Trained(config, backbone.eval(), device, origin)

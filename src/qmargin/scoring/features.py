@@ -62,6 +62,7 @@ class Embedder:
     image: ImageFormat
     device: str
     step: int = 0
+    quiet: bool = False  # show no progress bar, as inside another one
 
     @classmethod
     def of_run(cls, run: RunFolder, device: str | None = None) -> "Embedder":
@@ -87,7 +88,8 @@ class Embedder:
         parts: tuple[list[NDArray[np.float32]], ...] = ([], [])
         batches = _batches(decode, images, batch_size, workers)
         with torch.inference_mode():
-            for pixels in track(batches, "embedding", total=-(-images // batch_size), transient=True):
+            total = -(-images // batch_size)
+            for pixels in track(batches, "embedding", total=total, transient=True, disable=self.quiet):
                 views = normalise(torch.from_numpy(pixels).to(self.device))  # (batch, channels, height, width)
                 for part, flipped in zip(parts, (False, True), strict=True):
                     if mirrors or not flipped:

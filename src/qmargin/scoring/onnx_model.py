@@ -3,6 +3,7 @@
 Conventions:
     One input (batch, channels, height, width) float32, RGB (or luminance) in [-1, 1], batch not fixed to another number
     than 1; one output (batch, dim), or the first of several. Sizes are read off the model and fixed.
+    A model that `qmargin export` wrote says in its metadata how images are decoded, and its training step.
     A TorchScript file is a program of its author: see `qmargin.scoring.torchscript_model`. Pickled ones are not opened.
 """
 
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 
 from qmargin.data import ImageFormat
+from qmargin.training.codec import structured
+from qmargin.training.model_file import MODEL_KEY, ModelConfig
 
 
 class OnnxBackbone(nn.Module):
@@ -39,7 +42,13 @@ class OnnxBackbone(nn.Module):
                 f"{[given.shape for given in (self.input, *others)]}; export the model with such an input"
             )
         self.image = ImageFormat(height=sizes[1], width=sizes[2], channels=sizes[0])
+        self.step = 0
         self.fixed_batch = shape[0] == 1
+        ours = self.session.get_modelmeta().custom_metadata_map.get(MODEL_KEY)
+        if ours is not None:
+            said = structured(ours, ModelConfig, str(path))
+            assert said.image.shape == self.image.shape, "the export wrote both"
+            self.image, self.step = said.image, said.step
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embeddings (batch, dim) of images (batch, channels, height, width)."""

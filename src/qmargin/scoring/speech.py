@@ -27,6 +27,7 @@ def embed_utterances(
     batch_size: int = 8,
     device: str = "cpu",
     workers: int = 2,
+    quiet: bool = False,
 ) -> NDArray[np.float32]:
     """Embed whole utterances; in a batch, shorter ones are padded and masked, which changes nothing but rounding.
 
@@ -37,6 +38,7 @@ def embed_utterances(
         batch_size: utterances at a time, of about one length.
         device: where the backbone is.
         workers: threads that read recordings.
+        quiet: show no progress bar, as inside another one.
 
     Returns:
         Raw embeddings (utterances, dim), in the order of the table.
@@ -56,7 +58,7 @@ def embed_utterances(
 
     parts = range(-(-len(utterances) // READ_AHEAD))
     with torch.inference_mode(), closing(in_order(parts, rows_of, read, workers)) as stream:
-        for read_part in track(stream, "embedding", total=len(parts), transient=True):
+        for read_part in track(stream, "embedding", total=len(parts), transient=True, disable=quiet):
             for start in range(0, len(read_part), batch_size):
                 rows, features = map(list, zip(*read_part[start : start + batch_size], strict=True))
                 lengths = torch.tensor([len(one) for one in features], device=device)  # (batch,)

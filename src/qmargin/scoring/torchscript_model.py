@@ -37,7 +37,7 @@ class TorchScriptBackbone(nn.Module):
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
-                self.module = torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]
+                self.module = torch.jit.load(path, map_location=device).eval()
         except RuntimeError as error:
             raise ValueError(
                 f"{path} holds no TorchScript module; of a state dict or a pickled module export one with torch.jit or "

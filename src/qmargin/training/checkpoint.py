@@ -7,20 +7,31 @@ Both ways tensors pass through a buffer of 16 MiB: a checkpoint needs no memory 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from qmargin._files import replacing
-from qmargin.training.tensorfile import Stored, TensorFileError, map_file, write_tensors
+from qmargin.training.tensorfile import Joined, Stored, TensorFileError, map_file, write_tensors
 
 State = dict[str, Any]
+Leaf = TypeVar("Leaf")
 _TENSOR = "__tensor__"
 _TREE = "qmargin_state"
+
+
+def write_checkpoint(tree: str, tensors: Mapping[str, Tensor | Stored | Joined], path: Path) -> None:
+    """Write a state that is already taken apart: its tree as JSON, and its tensors by their paths.
+
+    Raises:
+        ValueError: as `save_checkpoint`.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_tensors(file, tensors, {_TREE: tree})
 
 
 def save_checkpoint(state: State, path: Path) -> None:
@@ -29,10 +40,7 @@ def save_checkpoint(state: State, path: Path) -> None:
     Raises:
         ValueError: the folder is read-only, missing or full; the checkpoint that was there before is untouched.
     """
-    tensors: dict[str, Tensor] = {}
-    tree = json.dumps(_pack(state, "", tensors))
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        write_tensors(file, tensors, {_TREE: tree})
+    write_checkpoint(*take_apart(state), path)
 
 
 @contextmanager
@@ -45,13 +53,8 @@ def open_checkpoint(path: Path) -> Iterator[State]:
     Raises:
         ValueError: the file is missing, truncated, or not a qmargin checkpoint; on reading, also that the disk fails.
     """
-    if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}: train first, or check the run's folder")
-    with _naming(path), path.open("rb") as file:
-        header, tensors = map_file(file)
-        if _TREE not in header:
-            raise ValueError(f"{path} is a safetensors file but no qmargin checkpoint (no {_TREE} in its header)")
-        yield _unpack(json.loads(header[_TREE]), tensors)
+    with opened(path) as (tree, tensors):
+        yield put_together(tree, tensors)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> State:
@@ -67,8 +70,37 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> State:
     return whole
 
 
+def take_apart(state: State) -> tuple[str, dict[str, Tensor]]:
+    """The tree of a state as JSON, and its tensors by their paths in the tree: "head/weight"."""
+    tensors: dict[str, Tensor] = {}
+    return json.dumps(_pack(state, "", tensors)), tensors
+
+
+def put_together(tree: str, tensors: Mapping[str, Leaf]) -> State:
+    """The state whose tree `take_apart` has made, with these leaves.
+
+    Raises:
+        TensorFileError: a leaf of the tree is missing.
+    """
+    state: State = _unpack(json.loads(tree), tensors)
+    return state
+
+
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def opened(path: Path) -> Iterator[tuple[str, dict[str, Stored]]]:
+    """The tree and the tensors of a checkpoint's file; errors as those of `open_checkpoint`."""
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}: train first, or check the run's folder")
+    with naming_the_file(path), path.open("rb") as file:
+        header, tensors = map_file(file)
+        if _TREE not in header:
+            raise ValueError(f"{path} is a safetensors file but no qmargin checkpoint (no {_TREE} in its header)")
+        yield header[_TREE], tensors
+
+
+@contextmanager
+def naming_the_file(path: Path) -> Iterator[None]:
+    """Turn what the format and the disk refuse into a ValueError that names the file."""
     try:
         yield
     except (TensorFileError, OSError, json.JSONDecodeError) as error:
@@ -90,7 +122,7 @@ def _pack(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN
     return node
 
 
-def _unpack(node: Any, tensors: dict[str, Stored]) -> Any:  # noqa: ANN401
+def _unpack(node: Any, tensors: Mapping[str, Leaf]) -> Any:  # noqa: ANN401
     if isinstance(node, dict):
         if set(node) == {_TENSOR}:
             if node[_TENSOR] not in tensors:

@@ -3,18 +3,20 @@
 import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from cattrs.strategies import configure_tagged_union, include_subclasses
 from cattrs.v import format_exception
 
+from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
 from qmargin.data.speech import Noise
 from qmargin.losses import Margin
 from qmargin.training.config import DataConfig, TrainConfig
 from qmargin.training.speech_data import SpeechDataConfig
 
+T = TypeVar("T")
 KIND = "kind"  # key that names the class where a field can hold several
 
 
@@ -28,7 +30,8 @@ def _converter() -> Converter:
     for owner, name in ((TrainConfig, "backbone"), (DataConfig, "source"), (SpeechDataConfig, "source")):
         union = next(field.type for field in fields(owner) if field.name == name)
         configure_tagged_union(union, converter, tag_name=KIND)
-    configure_tagged_union(Noise, converter, tag_name=KIND)
+    for pair in (IResNetConfig | MobileFaceNetConfig, Noise):  # the first is what a model file holds
+        configure_tagged_union(pair, converter, tag_name=KIND)
     noise: Any = Noise  # cattrs' types know classes only
     converter.register_structure_hook(Noise | None, lambda value, _: value and converter.structure(value, noise))
     converter.register_unstructure_hook(Noise | None, lambda value: value and converter.unstructure(value, noise))
@@ -49,13 +52,18 @@ def _exact(value: Any, *kinds: type) -> Any:  # noqa: ANN401 - a leaf of a JSON 
     return value
 
 
-def to_json(config: TrainConfig) -> str:
-    """The config as indented JSON, one field a line."""
+def to_json(config: object) -> str:
+    """A config (a dataclass) as indented JSON, one field a line."""
     return json.dumps(_converter().unstructure(config), indent=2)
 
 
 def from_json(text: str, origin: str) -> TrainConfig:
-    """The config that `to_json` wrote; `origin` names the file in errors.
+    """The config of a run that `to_json` wrote; errors are those of `structured`."""
+    return structured(text, TrainConfig, origin)
+
+
+def structured(text: str, kind: type[T], origin: str) -> T:
+    """The config of that kind that `to_json` wrote; `origin` names the file in errors.
 
     Raises:
         ValueError: not JSON, an unknown or missing key, a value of the wrong type or outside its range.
@@ -64,9 +72,11 @@ def from_json(text: str, origin: str) -> TrainConfig:
         tree = json.loads(text)
         if not isinstance(tree, dict):
             raise ValueError(f"{origin} is not a valid config: it holds {type(tree).__name__}, not an object of fields")
-        return _converter().structure(tree, TrainConfig)
+        return _converter().structure(tree, kind)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{origin} is not JSON ({error}); it should be the config.json of a run") from error
+        raise ValueError(
+            f"{origin} is not JSON ({error}); it should be the config.json of a run or of a model file"
+        ) from error
     except BaseValidationError as error:
         raise ValueError(
             f"{origin} is not a valid config: {'; '.join(transform_error(error, format_exception=_reason))}"
@@ -94,7 +104,14 @@ def leaves(config: object, prefix: str = "") -> dict[str, object]:
 
 def flatten(config: object) -> dict[str, str]:
     """Every leaf of a config as text: `{"optimizer.learning_rate": "0.1", ...}`."""
-    return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in leaves(config).items()}
+    return {name: shown(value) for name, value in leaves(config).items()}
+
+
+def shown(value: object) -> str:
+    """A leaf as text: short numbers, paths as they are, the parts of a tuple in parentheses."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(shown, value))})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def differing(first: TrainConfig, second: TrainConfig) -> list[str]:

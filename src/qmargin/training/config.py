@@ -5,9 +5,12 @@ command line replaces single fields of it.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, cast
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qmargin.backbones import EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
@@ -18,23 +21,29 @@ from qmargin.data import (
     ImageFormat,
     ManifestFile,
     OrlFaces,
+    RecordFile,
     Samples,
     ShuffledBatches,
     SyntheticIdentities,
+    TarShards,
     normalise,
 )
 from qmargin.data.sample_table import SampleTable
 from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
+from qmargin.training._checks import above, at_least, in_range
+from qmargin.training.options import AveragingConfig, ValidationConfig
 from qmargin.training.schedule import DECAYS
 from qmargin.training.speech_data import SpeechDataConfig
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What is read, how it is decoded and augmented, and which identities are held out."""
 
-    source: OrlFaces | ImageFolders | ManifestFile | SyntheticIdentities
+    source: OrlFaces | ImageFolders | ManifestFile | RecordFile | TarShards | SyntheticIdentities
     """Where the images and their identities come from."""
     image: ImageFormat
     """Size and channels every image is decoded to."""
@@ -44,27 +53,45 @@ class DataConfig:
     """Training identities held out, whole, for choosing settings (evaluate --split validation)."""
     validation_seed: int = 0
     """Seed of the choice of validation identities; the same for every run that is compared."""
+    class_balance: float = 0.0
+    """How evenly identities are drawn: 0 each image once an epoch, 1 each identity as often; see `BalancedBatches`."""
+    expected_identities: int | None = None
+    """Training identities that the source must have, before any is held out; None for any number."""
+    expected_images: int | None = None
+    """Training images that the source must have, likewise."""
     workers: int = 2
-    """Threads that decode images."""
+    """Threads, or processes, that decode images."""
+    processes: bool = False
+    """Decode in processes instead of threads: the same pixels, and the interpreter is left to the training."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no sense."""
-        _at_least("data.validation_identities", self.validation_identities, 0)
-        _at_least("data.workers", self.workers, 1)
+        if not 0.0 <= self.class_balance <= 1.0:
+            raise ValueError(f"data.class_balance must be in [0, 1], got {self.class_balance!r}")
+        at_least("data.validation_identities", self.validation_identities, 0)
+        at_least("data.workers", self.workers, 1)
+        for name in ("expected_identities", "expected_images"):
+            if getattr(self, name) is not None:
+                at_least(f"data.{name}", getattr(self, name), 1)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """(channels, height, width) of the images."""
         return self.image.shape
 
-    def num_classes(self, samples: SampleTable) -> int:
-        """Classes of training: identities."""
-        return samples.num_classes
+    @property
+    def expected(self) -> dict[str, int | None]:
+        """Counts that the source must have, by the names in `expected_...`; None for any."""
+        return {"images": self.expected_images, "identities": self.expected_identities}
+
+    def class_counts(self, samples: SampleTable) -> NDArray[np.int64]:
+        """Images of each class of training (classes,): of each identity."""
+        return np.bincount(samples.labels, minlength=samples.num_classes)
 
     def batches(self, samples: SampleTable, order: ShuffledBatches) -> ImageBatches:
         """Training batches of the images, in that order."""
         images = cast("Samples", samples)  # they come from `source`
-        return ImageBatches(images, self.image, self.augmentation, order, self.workers)
+        return ImageBatches(images, self.image, self.augmentation, order, self.workers, processes=self.processes)
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """What the backbone takes, of a batch's `inputs` on its device: `normalise`."""
@@ -83,6 +110,10 @@ class OptimizerConfig:
     """Nesterov's variant of the momentum."""
     weight_decay: float = 5e-4
     """L2 penalty on every parameter, prototypes included."""
+    head_learning_rate_factor: float = 1.0
+    """The prototypes' learning rate as a multiple of the backbone's, through the whole schedule."""
+    head_weight_decay_factor: float = 1.0
+    """The prototypes' weight decay as a multiple of `weight_decay`; 0 for none."""
     clip_norm: float = 5.0
     """Largest norm of the backbone's gradient; longer ones are shortened to it."""
     decay: Literal["linear", "cosine", "constant", "exponential"] = "linear"
@@ -94,12 +125,14 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges."""
-        _above("optimizer.learning_rate", self.learning_rate, 0.0)
-        _above("optimizer.clip_norm", self.clip_norm, 0.0)
-        _in_range("optimizer.momentum", self.momentum, 0.0, 1.0)
-        _in_range("optimizer.warmup", self.warmup, 0.0, 1.0)
-        if not self.weight_decay >= 0.0:
-            raise ValueError(f"optimizer.weight_decay must be >= 0, got {self.weight_decay}")
+        above("optimizer.learning_rate", self.learning_rate, 0.0)
+        above("optimizer.head_learning_rate_factor", self.head_learning_rate_factor, 0.0)
+        above("optimizer.clip_norm", self.clip_norm, 0.0)
+        in_range("optimizer.momentum", self.momentum, 0.0, 1.0)
+        in_range("optimizer.warmup", self.warmup, 0.0, 1.0)
+        for name in ("weight_decay", "head_weight_decay_factor"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"optimizer.{name} must be >= 0, got {getattr(self, name)}")
         if self.decay not in DECAYS:
             raise ValueError(f"optimizer.decay must be one of {sorted(DECAYS)}, got {self.decay!r}")
         if (self.decay == "exponential") != (self.final_learning_rate is not None):
@@ -138,10 +171,26 @@ class TrainConfig:
     """Steps after which the run ends, if its epochs have not ended before; the schedules then span these."""
     batch_size: int = 128
     """Images a step."""
+    gradient_accumulation: int = 1
+    """Equal parts that a step's images are computed in, one after the other, to save memory; gradients are averaged."""
+    init_from: Path | None = None
+    """Where the backbone's first weights are from: a run's folder, a model file (.safetensors) or arcface_torch's
+    backbone.pth; the number of identities may differ. None draws them from the seed."""
+    init_head: bool = False
+    """Take the prototypes of the run in `init_from` too: the same identities."""
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    """Mean of the weights that is evaluated."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """Figures during training, the best weights, and early stopping."""
     seed: int = 0
     """Seed of the initial weights, the order of the images, augmentation and dropout."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Autocast of the backbone; weights, head and loss stay in float32."""
+    precision: Precision = "float32"
+    """Autocast of the backbone; weights, head and loss stay in float32. float16 scales the loss (torch.amp.GradScaler)
+    and leaves out steps whose gradient overflows."""
+    compile: bool = False
+    """Compile the backbone (torch.compile): slow to start, faster steps; needs a C++ compiler."""
+    channels_last: bool = False
+    """Keep images and weights in the order of their pixels: faster convolutions on CUDA; refused elsewhere."""
     device: str = "cpu"
     """Where to train: cpu, cuda, cuda:1, ..."""
     threads: int | None = None
@@ -154,14 +203,45 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
         for name in ("epochs", "log_every", "checkpoint_every"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("batch_size", self.batch_size, 2)  # batch norms need two
-        _at_least("seed", self.seed, 0)
+            at_least(name, getattr(self, name), 1)
+        at_least("batch_size", self.batch_size, 2)  # batch norms need two
+        at_least("seed", self.seed, 0)
         for name in ("threads", "max_steps"):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+                at_least(name, getattr(self, name), 1)
+        at_least("gradient_accumulation", self.gradient_accumulation, 1)
+        parts = self.gradient_accumulation
+        if self.batch_size % parts or self.batch_size // parts < 2:
+            raise ValueError(
+                "gradient_accumulation must cut a step's images into equal parts of at least 2 (batch norms need two): "
+                f"got {parts} parts of batch_size {self.batch_size}"
+            )
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        if self.channels_last and not self.device.startswith("cuda"):
+            raise ValueError(
+                f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "
+                "narrow strided convolutions in that order; leave it off"
+            )
+        if self.init_head and self.init_from is None:
+            raise ValueError("init_head takes the prototypes of the run in init_from: name that run")
+        if self.averaging.last is not None and self.validation.patience is not None:
+            raise ValueError(
+                "averaging.last is the mean of the last steps of a run whose end is known, validation.patience ends it "
+                "early: take averaging.ema, or train to the end"
+            )
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        """Refuse a backbone for other data, and for speech what is of images."""
+        if isinstance(self.data, SpeechDataConfig):
+            if self.channels_last:
+                raise ValueError("channels_last is an order of pixels: leave it off for speech")
+            if self.validation.watch is not None or self.validation.bins:
+                raise ValueError(
+                    "validation.watch keeps the best weights in a model file, and validation.bins are pairs of images: "
+                    "both are for images; for speech, validation.every alone reports figures on held-out speakers"
+                )
         if self.backbone.input_shape != self.data.input_shape:
             raise ValueError(
                 f"the backbone takes {_described(self.backbone.input_shape)}, the data are "
@@ -175,23 +255,15 @@ class TrainConfig:
             raise ValueError("this run was trained on speech, and images were asked for: give a run on images")
         return self.data
 
+    @property
+    def image_backbone(self) -> IResNetConfig | MobileFaceNetConfig:
+        """The backbone of a run on images; a ValueError where it is one on speech."""
+        if isinstance(self.backbone, EcapaConfig | SpeakerResNetConfig):
+            raise ValueError("this run was trained on speech, and a backbone of images was asked for")
+        return self.backbone
+
 
 def _described(shape: tuple[int, ...]) -> str:
     if len(shape) == 1:
         return f"features of speech of {shape[0]} bins"
     return f"images of (channels, height, width) {shape}"
-
-
-def _at_least(name: str, value: int, low: int) -> None:
-    if not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
-
-
-def _above(name: str, value: float, low: float) -> None:
-    if not low < value < float("inf"):
-        raise ValueError(f"{name} must be a finite number > {low:g}, got {value!r}")
-
-
-def _in_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value < high:
-        raise ValueError(f"{name} must be in [{low:g}, {high:g}), got {value!r}")

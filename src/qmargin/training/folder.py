@@ -38,6 +38,16 @@ class RunFolder:
         return self.path / "log.csv"
 
     @property
+    def validation(self) -> Path:
+        """Figures of the validations during training, one row each, as CSV."""
+        return self.path / "validation.csv"
+
+    @property
+    def best(self) -> Path:
+        """The model of the best validation so far, where a figure is watched: a model file."""
+        return self.path / "best.safetensors"
+
+    @property
     def tensorboard(self) -> Path:
         """The same numbers for TensorBoard."""
         return self.path / "tensorboard"

@@ -48,7 +48,8 @@ class TrainingLog:
         self.run, self.every, self.steps, self.start = run, every, steps, start
         self._sums: dict[str, Tensor] = {}
         self._count = self._images = 0
-        keep_rows_until(run.log, start)
+        for table in (run.log, run.validation):
+            keep_rows_until(table, start)
         self._writer = SummaryWriter(log_dir=str(run.tensorboard), purge_step=start + 1)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -84,6 +85,13 @@ class TrainingLog:
             self._write(step, settings)
         self._progress.update(self._task, completed=step)
 
+    def add_validation(self, step: int, figures: dict[str, float]) -> None:
+        """Write the figures of a validation after `step` to validation.csv and TensorBoard."""
+        append_row(self.run.validation, {"step": step, **figures})
+        for name, value in figures.items():
+            self._writer.add_scalar(f"validation/{name}", value, step)
+        self._writer.flush()
+
     def _write(self, step: int, settings: dict[str, float]) -> None:
         now = time.perf_counter()
         names = list(self._sums)
@@ -106,10 +114,10 @@ class TrainingLog:
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:
-    """Append one row to the CSV file, with the header if it is new."""
+    """Append one row to the CSV file, with the header if it is new; the columns are those of the row, in its order."""
     fresh = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, list(row))
         if fresh:
             writer.writeheader()
         writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
@@ -126,13 +134,13 @@ def keep_rows_until(path: Path, step: int) -> None:
     """Drop rows of steps that a resumed run will do again."""
     if not path.exists():
         return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    writer.writerows(
-        {name: f"{value:.6g}" for name, value in row.items()} for row in read_log(path) if row["step"] <= step
-    )
-    write_text(path, text.getvalue())
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    header, *rows = [line for line in lines if line.endswith("\n")] or [""]  # without what a crash cut short
+    if not header:  # cut short itself: the next row writes it anew
+        path.unlink()
+        return
+    place = header.rstrip().split(",").index("step")
+    write_text(path, "".join([header, *(row for row in rows if float(row.split(",")[place]) <= step)]))
 
 
 def peak_memory_mib() -> float:

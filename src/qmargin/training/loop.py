@@ -1,38 +1,33 @@
 """The training loop, to be read from top to bottom."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 
 import torch
-from torch import Tensor
 
-from qmargin.data import Batch, ShuffledBatches, write_manifest
+from qmargin.data import write_manifest
 from qmargin.data.sample_table import SampleTable
-from qmargin.data.speech import SpeechBatch
 from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
-from qmargin.training.guard import (
-    NonFiniteError,
-    first_bad_gradient,
-    first_bad_layer,
-    gradient_values,
-    naming_the_batch,
-)
+from qmargin.training.guard import naming_the_batch
+from qmargin.training.initial import load_initial
 from qmargin.training.log import TrainingLog
-from qmargin.training.schedule import learning_rate
+from qmargin.training.sampling import training_order
+from qmargin.training.signals import Interrupted, stop_on_signals
 from qmargin.training.state import TrainingState
+from qmargin.training.step import train_step
+from qmargin.training.validation import Validate, Validation
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and is whole
-    """The run was stopped by a signal after writing a checkpoint."""
-
-
-def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | None = None) -> RunFolder:
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    title: str | None = None,
+    validate: Validate | None = None,
+) -> RunFolder:
     """Train one run into the folder `out`; a killed run continues with `resume` to the same weights.
 
     On the CPU, with the same number of threads, "the same" is bit for bit.
@@ -42,6 +37,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
         out: folder of the run; created where missing.
         resume: continue the run in `out` from its newest checkpoint (from the start if it has none yet).
         title: text before the progress bar; the loss's name unless said.
+        validate: computes the figures of `config.validation`: `qmargin.protocols.training_validator(config)`.
 
     Returns:
         The run's folder: config, manifest, checkpoint, log.
@@ -53,18 +49,21 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
     run = RunFolder(out)
     manifest = read_samples(config)
     samples = manifest.subset("train")
-    order = ShuffledBatches(len(samples), config.batch_size, config.seed)
+    labels = samples.labels  # (images,)
+    order = training_order(labels, config.batch_size, config.seed, config.data.class_balance)
     steps = config.epochs * order.steps_per_epoch
     steps = steps if config.max_steps is None else min(steps, config.max_steps)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    state = TrainingState.create(
-        config, config.data.num_classes(samples)
-    )  # before the folder: a bad device leaves nothing behind
+    validation = Validation(config, validate, run.best)
+    counts = torch.from_numpy(config.data.class_counts(samples))  # (classes,)
+    state = TrainingState.create(config, len(counts), counts)  # before the folder: a bad device leaves no trace
+    if config.init_from is not None and not run.checkpoint.exists():
+        load_initial(config.init_from, state.backbone, state.head if config.init_head else None)
 
     def checkpoint() -> None:
         progress = {"sampler": order.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
-        save_checkpoint({**state.state_dict(), **progress}, run.checkpoint)
+        save_checkpoint({**state.state_dict(), "validation": validation.state_dict(), **progress}, run.checkpoint)
 
     with run.locked():
         run.open(config, resume=resume)
@@ -73,9 +72,10 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
                 order.check_state(saved["sampler"])
                 check_manifest(manifest, saved, run)
                 state.load_state_dict(saved)
+                validation.load_state_dict(saved.get("validation", {}))
         else:
             write_manifest(manifest, run.manifest)
-        if state.step == steps:
+        if state.step == steps or validation.watched.done:
             return run
         state.backbone.train()
         batches = config.data.batches(samples, order)
@@ -83,74 +83,43 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, title: str | 
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:
                 with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], out):
-                    numbers, settings = train_step(state, batch, config, steps)
+                    stats, numbers, settings = train_step(state, batch, config, steps)
                 settings["epoch"] = state.step / order.steps_per_epoch
-                log.add(state.step, len(batch.labels), state.head.stats, numbers, settings)
-                if state.step % config.checkpoint_every == 0 or state.step == steps or stopping():
+                log.add(state.step, len(batch.labels), stats, numbers, settings)
+                enough = validation.after(state, steps, log)
+                if state.step % config.checkpoint_every == 0 or state.step == steps or enough or stopping():
                     checkpoint()
+                if enough:
+                    break
                 if stopping() and state.step < steps:
                     raise Interrupted(f"stopped after step {state.step} of {steps}; continue with --resume")
     return run
 
 
-def train_step(
-    state: TrainingState, batch: Batch | SpeechBatch, config: TrainConfig, steps: int
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """One step of gradient descent; returns what was measured (on the device) and the settings it was done with."""
-    settings = config.optimizer
-    rate = learning_rate(
-        state.step, steps, settings.learning_rate, settings.warmup, settings.decay, settings.final_learning_rate
-    )
-    state.set_learning_rate(rate)
-    state.head.loss = loss = config.loss.at(state.step / steps)
-
-    inputs = config.data.prepared(batch.inputs.to(config.device, non_blocking=True))  # (batch, ...)
-    labels = batch.labels.to(config.device, non_blocking=True)  # (batch,)
-    with _precision(config):
-        embeddings = state.backbone(inputs)  # (batch, dim)
-    value = _finite_loss(state, config, inputs, embeddings, labels)
-
-    state.zero_grad()
-    value.backward()
-    moved = [parameter for parameter in state.backbone.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
-    assert state.head.weight.grad is not None, "the loss depends on the prototypes"
-    head_norm = torch.linalg.vector_norm(gradient_values(state.head.weight.grad))
-    if not bool((norm + head_norm).isfinite()):  # before clipping, which would spread one NaN to every gradient
-        where = first_bad_gradient({"backbone": state.backbone, "head": state.head})
-        raise NonFiniteError(f"the gradient is not finite ({where})")
-    torch.nn.utils.clip_grads_with_norm_(moved, settings.clip_norm, norm)
-    state.update()
-    return (
-        {"loss": value, "gradient_norm": norm},
-        {"learning_rate": rate, "alpha": loss.alpha, "scale": loss.scale, "margin": loss.margin.m},
-    )
-
-
-def _precision(config: TrainConfig) -> torch.autocast:
-    """The precision of the backbone."""
-    return torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bfloat16")
-
-
-def _finite_loss(
-    state: TrainingState, config: TrainConfig, inputs: Tensor, embeddings: Tensor, labels: Tensor
-) -> Tensor:
-    try:
-        value: Tensor = state.head(embeddings, labels)
-    except ValueError as error:
-        with _precision(config):
-            raise NonFiniteError(f"{error} ({first_bad_layer(state.backbone, inputs)})") from error
-    if not bool(value.isfinite()):
-        with _precision(config):
-            raise NonFiniteError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, inputs)})")
-    return value
-
-
 def read_samples(config: TrainConfig) -> SampleTable:
-    """The manifest of a config, with its validation identities held out."""
+    """The manifest of a config, with its validation identities held out.
+
+    Raises:
+        ValueError: other counts than the config expects, and what the source refuses.
+    """
     manifest: SampleTable = config.data.source.read()
+    _check_counts(manifest, config)
     held_out = config.data.validation_identities
     return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
+
+
+def _check_counts(manifest: SampleTable, config: TrainConfig) -> None:
+    """A recipe of a public set names its size: a copy of another size is another set, and its figures another's."""
+    expected = config.data.expected
+    if any(count is not None for count in expected.values()):
+        samples = manifest.subset("train")
+        found = {"images": len(samples), "identities": samples.num_classes}
+        for what, count in expected.items():
+            if count is not None and found[what] != count:
+                raise ValueError(
+                    f"the recipe {config.recipe} is for {count:,} training {what}, the source has {found[what]:,}: is "
+                    f"it another version of the set? To train on it all the same, set data.expected_{what}"
+                )
 
 
 def check_manifest(manifest: SampleTable, saved: State, run: RunFolder) -> None:
@@ -160,26 +129,3 @@ def check_manifest(manifest: SampleTable, saved: State, run: RunFolder) -> None:
             f"the images, identities or splits are not those that {run.path} was trained on (listed in "
             f"{run.manifest.name}): put them back, or train a new run in another folder"
         )
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM arrived; a second one ends the process as usual."""
-    arrived: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
-        yield lambda: False
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}  # as nohup does
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        arrived.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: bool(arrived)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

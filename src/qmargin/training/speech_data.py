@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qmargin.data import ShuffledBatches
@@ -26,11 +28,15 @@ class SpeechDataConfig:
     """Training speakers held out, whole, for choosing settings (evaluate --split validation)."""
     validation_seed: int = 0
     """Seed of the choice of validation speakers; the same for every run that is compared."""
+    class_balance: float = 0.0
+    """How evenly speakers are drawn: 0 each utterance once an epoch, 1 each speaker as often; see `BalancedBatches`."""
     workers: int = 2
     """Threads that read recordings and compute features."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no sense."""
+        if not 0.0 <= self.class_balance <= 1.0:
+            raise ValueError(f"data.class_balance must be in [0, 1], got {self.class_balance!r}")
         check_counts("data", 0, validation_identities=self.validation_identities)
         check_counts("data", 1, frames=self.frames, workers=self.workers)
 
@@ -39,9 +45,17 @@ class SpeechDataConfig:
         """(bins,) of the features; frames may be any number."""
         return (self.front_end.bins,)
 
-    def num_classes(self, samples: SampleTable) -> int:
-        """Classes of training: speakers, once for each speed."""
-        return self.augmentation.num_classes(samples.num_classes)
+    @property
+    def expected(self) -> dict[str, int | None]:
+        """Counts that the source must have: none is asked for."""
+        return {}
+
+    def class_counts(self, samples: SampleTable) -> NDArray[np.int64]:
+        """Utterances of each class of training (classes,): of each speaker, once for each speed."""
+        counts = np.bincount(samples.labels, minlength=samples.num_classes)
+        found = np.tile(counts, len(self.augmentation.speeds))
+        assert len(found) == self.augmentation.num_classes(samples.num_classes)
+        return found
 
     def batches(self, samples: SampleTable, order: ShuffledBatches) -> SpeechBatches:
         """Training batches of the recordings, in that order."""

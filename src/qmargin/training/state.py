@@ -1,19 +1,20 @@
 """Everything that changes during a run, in one object that can be saved and restored bit for bit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from qmargin.heads import Head
+from qmargin.training.averaging import averaged_model
 from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
+from qmargin.training.sharded_checkpoint import StoredRows
 from qmargin.training.tensorfile import Stored
-
-Copy = tuple[Stored, Tensor]  # from the file to the memory
+from qmargin.training.weights import EDITED, Copy, copy_weights, fitting, kind
 
 
 @dataclass
@@ -23,17 +24,25 @@ class TrainingState:
     backbone: nn.Module
     head: Head
     optimizers: dict[str, torch.optim.Optimizer]  # "backbone" and "head"
+    factors: dict[str, float]  # of each optimizer's learning rate
+    scaler: torch.amp.GradScaler  # of the loss; passes it through unless training is in float16
+    forward: Callable[[Tensor], Tensor]  # the backbone, compiled where asked for
+    average: AveragedModel | None = None  # mean of the backbone's weights
+    controlled: float | None = None  # value of the loss's field that its support controls
     step: int = 0
 
     @classmethod
-    def create(cls, config: TrainConfig, num_classes: int) -> "TrainingState":
-        """Fresh weights from the config's seed."""
+    def create(cls, config: TrainConfig, num_classes: int, counts: Tensor | None = None) -> "TrainingState":
+        """Fresh weights from the config's seed; `counts` (classes,) are the images of each identity."""
         check_device(config.device)
         torch.manual_seed(config.seed)
         backbone = config.backbone.build().to(config.device)
-        head = config.head.build(num_classes, config.backbone.embedding_dim, config.loss.at(0.0), config.device)
+        if config.channels_last:
+            backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
+        head = config.head.build(num_classes, config.backbone.embedding_dim, config.loss.at(0.0), config.device, counts)
         settings = config.optimizer
         rate, momentum, decay = settings.learning_rate, settings.momentum, settings.weight_decay
+        factors = {"backbone": 1.0, "head": settings.head_learning_rate_factor}
         return cls(
             backbone,
             head,
@@ -41,25 +50,44 @@ class TrainingState:
                 "backbone": torch.optim.SGD(
                     backbone.parameters(), rate, momentum, weight_decay=decay, nesterov=settings.nesterov
                 ),
-                "head": head.make_optimizer(lr=rate, momentum=momentum, weight_decay=decay, nesterov=settings.nesterov),
+                "head": head.make_optimizer(
+                    lr=rate * factors["head"],
+                    momentum=momentum,
+                    weight_decay=decay * settings.head_weight_decay_factor,
+                    nesterov=settings.nesterov,
+                ),
             },
+            factors,
+            torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "float16"),
+            torch.compile(backbone) if config.compile else backbone,
+            averaged_model(backbone, config.averaging),
+            None if config.loss.support is None else config.loss.support.initial(config.loss.final),
         )
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is judged: the mean of the weights once there is one, else the backbone."""
+        if self.average is None or int(self.average.n_averaged) == 0:
+            return self.backbone
+        return self.average.module
+
     def set_learning_rate(self, rate: float) -> None:
-        """The learning rate of the next step, of backbone and head."""
-        for optimizer in self.optimizers.values():
+        """The learning rate of the next step, of the backbone; the head's is its factor times as large."""
+        for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * self.factors[name]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
-    def update(self) -> None:
-        """Move all weights and count the step."""
-        for optimizer in self.optimizers.values():
-            optimizer.step()
+    def update(self, *, overflow: bool = False) -> None:
+        """Move all weights and count the step; after an overflow in float16 none is moved, and the loss scaled less."""
+        if not overflow:  # asked once for all: the scaler would move the optimizer whose own gradient is finite
+            for optimizer in self.optimizers.values():
+                self.scaler.step(optimizer)
+        self.scaler.update()
         self.step += 1
 
     def state_dict(self) -> State:
@@ -69,8 +97,17 @@ class TrainingState:
             "backbone": self.backbone.state_dict(),
             "head": self.head.state_dict(),
             "optimizers": {name: _slots(optimizer) for name, optimizer in self.optimizers.items()},
+            "scaler": self.scaler.state_dict(),
+            "controlled": self.controlled,
+            **self._averaged(),
             "generators": _generators(),
         }
+
+    def _averaged(self) -> State:
+        """The mean of the weights, once there is one: `average` is what is evaluated."""
+        if self.average is None or int(self.average.n_averaged) == 0:
+            return {}
+        return {"average": self.average.module.state_dict(), "averaged": int(self.average.n_averaged)}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from the state of an open checkpoint: weights, momentum, step and generators, read in place.
@@ -86,54 +123,22 @@ class TrainingState:
                 "the checkpoint is of a qmargin that had one optimizer for backbone and head, and its momentum cannot "
                 "be told apart: evaluate the run as it is, or train it anew into another folder"
             )
-        copies = [*_fitting(self.backbone, state["backbone"]), *_fitting(self.head, state["head"])]
+        copies = [*fitting(self.backbone, state["backbone"]), *fitting(self.head, state["head"])]
+        if self.average is not None and "average" in state:
+            copies += fitting(self.average.module, state["average"])
         slots = {
             name: _new_slots(optimizer, state["optimizers"][name], copies)
             for name, optimizer in self.optimizers.items()
         }
-        _copy(copies)
+        copy_weights(copies)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict({"state": slots[name], "param_groups": state["optimizers"][name]["param_groups"]})
+        if self.average is not None:
+            self.average.n_averaged.fill_(state.get("averaged", 0))
+        self.scaler.load_state_dict(state.get("scaler", {}))
+        self.controlled = state.get("controlled", self.controlled)
         self.step = state["step"]
         _restore_generators(state["generators"])
-
-
-def load_weights(module: nn.Module, weights: State) -> None:
-    """Read the weights of an open checkpoint into a module, in place.
-
-    Raises:
-        ValueError: the weights are another network's; the message names the first misfit, and nothing was changed.
-    """
-    _copy(_fitting(module, weights))
-
-
-def _fitting(module: nn.Module, weights: Mapping[str, Stored]) -> list[Copy]:
-    """Every stored tensor with the tensor of the module it belongs to."""
-    targets: dict[str, Tensor] = module.state_dict()
-    misfits = chain(
-        (f"{name} is missing in it" for name in targets if name not in weights),
-        (f"{name} is not in the network" for name in weights if name not in targets),
-        (
-            f"size or type mismatch for {name}: {_kind(stored)} in the checkpoint, {_kind(targets[name])} here"
-            for name, stored in weights.items()
-            if name in targets and _kind(stored) != _kind(targets[name])
-        ),
-    )
-    for misfit in misfits:
-        raise ValueError(
-            f"the checkpoint does not fit the config's {type(module).__name__}: {misfit}; was config.json edited?"
-        )
-    return [(stored, targets[name]) for name, stored in weights.items()]
-
-
-def _kind(tensor: Stored | Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-@torch.no_grad()
-def _copy(copies: Iterable[Copy]) -> None:
-    for stored, target in copies:
-        stored.copy_to(target)
 
 
 def _slots(optimizer: torch.optim.Optimizer) -> State:
@@ -153,13 +158,13 @@ def _new_slots(optimizer: torch.optim.Optimizer, state: State, copies: list[Copy
         parameter = parameters[int(index)]
         slots[int(index)] = slot = dict(stored_slot)
         for name, stored in stored_slot.items():
-            if isinstance(stored, Stored):
+            if isinstance(stored, Stored | StoredRows):
                 if stored.shape != tuple(
                     parameter.shape[: len(stored.shape)]
                 ):  # one number for each weight, row or all
                     raise ValueError(
-                        f"the checkpoint does not fit the optimizer: its {name} is {_kind(stored)}, for a weight "
-                        f"{_kind(parameter)}; was config.json edited?"
+                        f"the checkpoint does not fit the optimizer: its {name} is {kind(stored)}, for a weight "
+                        f"{kind(parameter)}; {EDITED}"
                     )
                 slot[name] = torch.empty(stored.shape, dtype=stored.dtype, device=parameter.device)
                 copies.append((stored, slot[name]))

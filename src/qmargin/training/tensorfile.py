@@ -9,10 +9,10 @@ exist twice.
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import prod
 from typing import Any, BinaryIO
 
@@ -55,6 +55,25 @@ class Stored:
         """Its size in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
+    def rows(self, rows: range) -> "Stored":
+        """Some consecutive rows of it, which lie together in the file."""
+        assert self.shape
+        assert 0 <= rows.start <= rows.stop <= self.shape[0]
+        assert rows.step == 1
+        row = prod(self.shape[1:]) * self.dtype.itemsize
+        return Stored(self.file, self.dtype, (len(rows), *self.shape[1:]), self.start + rows.start * row)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Its bytes, in order."""
+        self.file.seek(self.start)
+        left = self.nbytes
+        while left > 0:
+            chunk = self.file.read(min(CHUNK, left))
+            if not chunk:
+                raise TensorFileError("it became shorter while it was read")
+            left -= len(chunk)
+            yield memoryview(chunk)
+
     def read(self, device: torch.device | str = "cpu") -> Tensor:
         """It, as a new tensor."""
         tensor = torch.empty(self.shape, dtype=self.dtype, device=device)
@@ -78,20 +97,41 @@ class Stored:
             target.copy_(flat.view(target.shape))
 
 
-def write_tensors(file: BinaryIO, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file at the beginning of `file`, tensors on whatever devices, in chunks."""
+@dataclass(frozen=True)
+class Joined:
+    """Stored tensors of equal rows, one after the other, as one."""
+
+    parts: tuple[Stored, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of every part."""
+        return self.parts[0].dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole."""
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Its bytes, in order."""
+        return chain.from_iterable(part.chunks() for part in self.parts)
+
+
+def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor | Stored | Joined], metadata: dict[str, str]) -> None:
+    """Write a file at the beginning of `file`, tensors on whatever devices or in other files, in chunks."""
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize))  # each at a multiple of its size
     table: dict[str, Any] = {METADATA: metadata}
     end = 0
     for name, tensor in ordered.items():
         assert tensor.dtype in NAMES, f"{name}: checkpoints do not hold {tensor.dtype}"
-        start, end = end, end + tensor.numel() * tensor.dtype.itemsize
+        start, end = end, end + prod(tensor.shape) * tensor.dtype.itemsize
         table[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     header = json.dumps(table, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     file.write(struct.pack("<Q", len(header)) + header)
     for tensor in ordered.values():
-        file.writelines(_chunks(tensor))
+        file.writelines(_chunks(tensor) if isinstance(tensor, Tensor) else tensor.chunks())
 
 
 def _chunks(tensor: Tensor) -> Iterator[memoryview]:

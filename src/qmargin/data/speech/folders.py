@@ -35,7 +35,7 @@ def read_speaker_folders(root: Path, split: str) -> Utterances:
     if silent:
         raise ValueError(f"the speaker {silent[0]!r} has no recording in {root}: add some or remove the folder")
     table = Manifest(root, tuple(ids), tuple(name.partition("/")[0] for name in ids), (split,) * len(ids))
-    return Utterances(table, table.paths)
+    return Utterances(table, tuple(ids))
 
 
 def audio_below(root: Path) -> list[str]:

@@ -1,0 +1,118 @@
+"""The model card of a run, in Markdown: what was trained on what, how, and the figures that its folder holds."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from qmargin.export.onnx_file import EMBEDDING, preprocessing
+from qmargin.export.trained import TrainedModel
+from qmargin.training import RunFolder, TrainConfig
+from qmargin.training.codec import leaves, shown
+from qmargin.training.log import read_log
+
+LOGGED = ("step", "epoch", "loss", "accuracy", "target_cosine", "support_size", "zero_loss")  # of the last row
+REPORTS = ("metrics-test.md", "metrics-validation.md", "pairs.md", "ijb.md")  # that other commands leave in a run
+
+
+def model_card(run: RunFolder, model: TrainedModel) -> str:
+    """The card of a run.
+
+    Args:
+        run: folder of the run.
+        model: its trained network, from `read_trained`.
+
+    Returns:
+        Markdown: the model, its input and output, the training data by counts (no path and no name of a person), the
+        whole recipe, the end of the training log, and the tables that qmargin evaluate, pairs and ijb left in the
+        folder. Figures that are not there are named as missing.
+    """
+    config = run.read_config()
+    sections = {
+        "Model": _rows(_model(model)),
+        "Training data": _rows(_data(run, config)),
+        "Training": _rows(_training(run)),
+        "Figures": _figures(run),
+        "Limits": LIMITS,
+        "Recipe": _rows(_recipe(config)),
+    }
+    title = f"# {config.backbone.__class__.__name__.removesuffix('Config')}, {config.loss.name}"
+    parts = [title, *(f"## {name}\n\n{text}" for name, text in sections.items() if text)]
+    return "\n\n".join(parts) + "\n"
+
+
+LIMITS = (
+    "The model maps an aligned image to a vector; two vectors are compared by their cosine. A threshold must be chosen "
+    "on other people's images from the place where it will be used (`qmargin threshold`). Figures of one group of "
+    "people or one kind of camera say nothing of another."
+)
+
+
+def _model(model: TrainedModel) -> dict[str, str]:
+    count = sum(parameter.numel() for parameter in model.network.parameters())
+    return {
+        "network": f"{type(model.network).__name__}, {count:,} parameters",
+        "input": preprocessing(model.config.image),
+        "output": f"{model.config.backbone.embedding_dim} numbers; {EMBEDDING}",
+        "from": f"{model.config.source}, training step {model.config.step:,}",
+        "made with": f"qmargin {version('qmargin')}",
+    }
+
+
+@dataclass
+class _Split:
+    """What is counted of a split."""
+
+    images: int = 0
+    identities: set[str] = field(default_factory=set)
+
+
+def _data(run: RunFolder, config: TrainConfig) -> dict[str, str]:
+    if not run.manifest.is_file():
+        return {"source": type(config.data.source).__name__, "counts": "not recorded in the run"}
+    splits: dict[str, _Split] = {}
+    with run.manifest.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            split = splits.setdefault(row["split"], _Split())
+            split.images += 1
+            split.identities.add(row["identity"])
+    counts = {
+        f"{name} split": f"{split.images:,} images of {len(split.identities):,} identities"
+        for name, split in splits.items()
+    }
+    return {"source": type(config.data.source).__name__, **counts}
+
+
+def _training(run: RunFolder) -> dict[str, str]:
+    rows = read_log(run.log) if run.log.is_file() else []
+    if not rows:
+        return {"log": "nothing was logged"}
+    return {f"{name}, last row": f"{rows[-1][name]:g}" for name in LOGGED}
+
+
+def _recipe(config: TrainConfig) -> dict[str, str]:
+    """Every leaf; of paths the last part, because the others are nobody's business."""
+    return {name: shown(_private(value)) for name, value in leaves(config).items()}
+
+
+def _private(value: object) -> object:
+    """A path becomes its name."""
+    if isinstance(value, tuple):
+        return tuple(map(_private, value))
+    return value.name if isinstance(value, Path) else value
+
+
+def _figures(run: RunFolder) -> str:
+    found = [run.path / name for name in REPORTS if (run.path / name).is_file()]
+    if not found:
+        return "None was computed: `qmargin evaluate RUN`, then export the card again."
+    return "\n\n".join(path.read_text(encoding="utf-8").strip() for path in found)
+
+
+def _rows(cells: Mapping[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {_escaped(value)} |" for name, value in cells.items())])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,120 @@
+"""The recipes of arcface_torch as a table: a set of faces times a network; everything else is one setting.
+
+Batch 1,024 at learning rate 0.1, falling linearly to 0 over 20 epochs, momentum 0.9, gradients clipped at norm 5,
+prototypes from normal(0, 0.01). Eight devices with 128 images each become eight parts of 128 images on one device: as
+there, batch norms see 128. Two recipes of one set differ in the backbone alone, two of one network in the set and, for
+Glint360K, in its weight decay.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
+from qmargin.data import Augmentation, ImageFolders, ImageFormat
+from qmargin.losses import ScheduledLoss
+from qmargin.training import DataConfig, OptimizerConfig, TrainConfig, ValidationConfig
+
+Network = IResNetConfig | MobileFaceNetConfig
+
+VALIDATION = ("lfw", "cfp_fp", "agedb_30")  # `.bin` sets that lie beside the training images, as the sets are shipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSet:
+    """A public training set: how large it is, so that a damaged or other copy is refused, and its weight decay."""
+
+    title: str
+    identities: int
+    images: int
+    weight_decay: float = 5e-4
+
+
+FACE_SETS = {
+    "ms1mv2": FaceSet(title="MS1MV2", identities=85_742, images=5_822_653),
+    "ms1mv3": FaceSet(title="MS1MV3", identities=93_431, images=5_179_510),
+    "glint360k": FaceSet(title="Glint360K", identities=360_232, images=17_091_657, weight_decay=1e-4),
+    "webface4m": FaceSet(title="WebFace4M", identities=205_990, images=4_235_242),
+    "webface12m": FaceSet(title="WebFace12M", identities=617_970, images=12_720_066),
+}
+NETWORKS: dict[str, Network] = {
+    "r18": IResNetConfig(depth=18),
+    "r34": IResNetConfig(depth=34),
+    "r50": IResNetConfig(depth=50),
+    "r100": IResNetConfig(depth=100),
+    "mobilefacenet": MobileFaceNetConfig(embedding_dim=512),
+}
+TABLE = {
+    "ms1mv2": ("r50", "r100"),
+    "ms1mv3": ("r18", "r34", "r50", "r100", "mobilefacenet"),
+    "glint360k": ("r50", "r100", "mobilefacenet"),
+    "webface4m": ("r50", "r100"),
+    "webface12m": ("r50", "r100"),
+}
+
+
+@dataclass(frozen=True)
+class PublishedRecipe:
+    """A row of the table; calling it with a loss gives the whole config.
+
+    Args:
+        face_set: key of `FACE_SETS`.
+        network: key of `NETWORKS`.
+
+    Example:
+        >>> from qmargin.losses import ArcFace
+        >>> recipe = PublishedRecipe("ms1mv3", "r50")
+        >>> recipe.name, recipe(ScheduledLoss(name="arcface", final=ArcFace())).batch_size
+        ('faces-ms1mv3-r50', 1024)
+
+    Reference: insightface, recognition/arcface_torch/configs and train_v2.py.
+    """
+
+    face_set: str
+    network: str
+
+    @property
+    def name(self) -> str:
+        """What the recipe is called, `faces-SET-NETWORK`."""
+        return f"faces-{self.face_set}-{self.network}"
+
+    @property
+    def summary(self) -> str:
+        """One line for lists of recipes."""
+        chosen = FACE_SETS[self.face_set]
+        return f"{self.network} on {chosen.title}, {chosen.identities:,} identities, as arcface_torch trains it."
+
+    def __call__(self, loss: ScheduledLoss) -> TrainConfig:
+        """The config with that loss."""
+        chosen = FACE_SETS[self.face_set]
+        folder = Path(self.face_set)
+        return TrainConfig(
+            recipe=self.name,
+            data=DataConfig(
+                source=_source(folder),
+                image=ImageFormat(height=112, width=112, channels=3, fit="exact"),
+                augmentation=Augmentation(),
+                expected_identities=chosen.identities,
+                expected_images=chosen.images,
+                workers=8,
+            ),
+            backbone=NETWORKS[self.network],
+            loss=loss,
+            optimizer=OptimizerConfig(
+                learning_rate=0.1, momentum=0.9, weight_decay=chosen.weight_decay, clip_norm=5.0, decay="linear"
+            ),
+            validation=ValidationConfig(every=2000, bins=tuple(folder / f"{name}.bin" for name in VALIDATION)),
+            epochs=20,
+            batch_size=1024,
+            gradient_accumulation=8,
+            precision="bfloat16",
+            log_every=50,
+            checkpoint_every=2000,
+        )
+
+
+def _source(folder: Path) -> ImageFolders:
+    """Where the images of a set are: the one line that changes with their layout."""
+    return ImageFolders(train=folder / "train", test=folder / "test")
+
+
+PUBLISHED = tuple(PublishedRecipe(face_set, network) for face_set, networks in TABLE.items() for network in networks)

@@ -1,0 +1,25 @@
+"""The mean of the backbone's weights: exponential over the steps, or plain over the last states of a training."""
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from qmargin.training.options import AveragingConfig
+
+
+def averaged_model(backbone: nn.Module, config: AveragingConfig) -> AveragedModel | None:
+    """Where the mean is kept, a copy of the backbone; None where none is.
+
+    `AveragedModel.update_parameters` takes the weights in: at first as they are, then
+    `average <- ema * average + (1 - ema) * weights`, or for `last` the plain mean of all that entered. Running
+    statistics of batch norms are averaged alike; counts of batches are rounded.
+
+    Args:
+        backbone: whose weights.
+        config: which mean; `config.is_due` says after which steps weights enter.
+    """
+    if config.ema is None and config.last is None:
+        return None
+    rule = None if config.ema is None else get_ema_multi_avg_fn(config.ema)
+    average = AveragedModel(backbone, multi_avg_fn=rule, use_buffers=True)
+    average.module.eval()
+    return average

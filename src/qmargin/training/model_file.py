@@ -1,0 +1,91 @@
+"""A backbone in one file: its weights, its config and what it takes, as safetensors; reading it runs no code.
+
+The tensors have the names of the network's state dict; the header's metadata holds the config as JSON. Any reader of
+safetensors opens the weights, and every command of qmargin that takes a run's folder to embed takes such a file too.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from qmargin._files import replacing
+from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
+from qmargin.data import ImageFormat
+from qmargin.training.codec import structured, to_json
+from qmargin.training.tensorfile import Stored, TensorFileError, map_file, write_tensors
+from qmargin.training.weights import load_weights
+
+SUFFIX = ".safetensors"
+MODEL_KEY = "qmargin_model"  # of the metadata, here and in exported ONNX models
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What a model file says beside its weights."""
+
+    backbone: IResNetConfig | MobileFaceNetConfig
+    """The network."""
+    image: ImageFormat
+    """What it takes: images of this format, scaled to [-1, 1] as `qmargin.data.normalise` does."""
+    source: str
+    """Where the weights come from: recipe and loss of a run, or the file that was imported."""
+    step: int = 0
+    """Training step of the weights; 0 where that is not known."""
+
+
+def write_model(path: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Write a model file, atomically.
+
+    Args:
+        path: ends in .safetensors.
+        config: what is said of it.
+        weights: state dict of `config.backbone.build()`.
+
+    Raises:
+        ValueError: another ending, or the folder cannot be written.
+
+    Sibling: `open_model`.
+    """
+    check_suffix(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_tensors(file, dict(weights), {MODEL_KEY: to_json(config)})
+
+
+@contextmanager
+def open_model(path: Path) -> Iterator[tuple[ModelConfig, dict[str, Stored]]]:
+    """Yield the config of a model file and its weights, which are still in the file.
+
+    Raises:
+        ValueError: the file is missing, damaged, or a safetensors file of somebody else.
+    """
+    check_suffix(path)
+    if not path.is_file():
+        raise ValueError(f"no model at {path}: there is no such file")
+    try:
+        with path.open("rb") as file:
+            header, tensors = map_file(file)
+            if MODEL_KEY not in header:
+                raise ValueError(
+                    f"{path} is a safetensors file without a qmargin model in it: weights alone do not say what takes "
+                    "them; use a file of qmargin export or qmargin import, or the folder of a run"
+                )
+            yield structured(header[MODEL_KEY], ModelConfig, str(path)), tensors
+    except (TensorFileError, OSError) as error:
+        raise ValueError(f"{path} is damaged or truncated ({error}); put back a copy of it") from error
+
+
+def read_model(path: Path) -> tuple[ModelConfig, nn.Module]:
+    """The config and the network of a model file, in evaluation mode on the CPU; errors are those of `open_model`."""
+    with open_model(path) as (config, weights):
+        network = config.backbone.build()
+        load_weights(network, weights)
+    return config, network.eval()
+
+
+def check_suffix(path: Path) -> None:
+    """A model file says by its ending what it is."""
+    if path.suffix != SUFFIX:
+        raise ValueError(f"a model file ends in {SUFFIX}, got {path}")

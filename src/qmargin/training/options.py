@@ -1,0 +1,77 @@
+"""Parts of a training's config that most runs leave as they are: averaged weights, and validation on the way."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmargin.training._checks import at_least, in_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragingConfig:
+    """Which mean of the backbone's weights is evaluated; none unless said. The training itself does not change.
+
+    Batch norms' running statistics are averaged as the weights are.
+
+    Reference: Polyak and Juditsky, 1992; Izmailov et al., "Averaging weights leads to wider optima", UAI 2018.
+    """
+
+    ema: float | None = None
+    """Exponential mean over the steps: average <- ema * average + (1 - ema) * weights, ema in [0, 1), e.g. 0.999."""
+    last: int | None = None
+    """Plain mean of so many states of the weights, the last one at the end of training, as WeSpeaker takes 10."""
+    every: int = 1000
+    """Steps between the states of `last`."""
+
+    def __post_init__(self) -> None:
+        """Refuse both at once, and values outside their ranges."""
+        if self.ema is not None and self.last is not None:
+            raise ValueError(
+                "averaging.ema and averaging.last are two answers to one question, which weights to evaluate: set one "
+                "of them to None"
+            )
+        if self.ema is not None:
+            in_range("averaging.ema", self.ema, 0.0, 1.0)
+        if self.last is not None:
+            at_least("averaging.last", self.last, 1)
+        at_least("averaging.every", self.every, 1)
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether the weights after `step` of `steps` enter the mean: a function of the step, nothing to save."""
+        if self.ema is not None:
+            return True
+        return self.last is not None and (steps - step) % self.every == 0 and steps - step < self.last * self.every
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """Figures during training, on held-out identities (`data.validation_identities`) and on pairs of `.bin` sets.
+
+    They go to validation.csv in the run's folder and to TensorBoard. Where a mean of the weights is kept (`averaging`),
+    it is what is validated.
+    """
+
+    every: int | None = None
+    """Steps between two validations; there is one at the end too. None for none at all."""
+    bins: tuple[Path, ...] = ()
+    """`.bin` sets (lfw.bin, cfp_fp.bin, agedb_30.bin): figures NAME.accuracy (10-fold) and NAME.eer."""
+    watch: str | None = None
+    """Figure whose best weights are kept in best.safetensors: identities.eer, identities.tar, lfw.accuracy, ..."""
+    patience: int | None = None
+    """Validations without a better figure to `watch` after which training ends; None trains to the end."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would silently do nothing."""
+        if self.every is not None:
+            at_least("validation.every", self.every, 1)
+        elif self.bins or self.watch is not None or self.patience is not None:
+            raise ValueError(
+                "validation.bins, watch and patience do nothing without validation.every: say after how many steps to "
+                "validate, e.g. --validation.every 2000"
+            )
+        if self.patience is not None:
+            at_least("validation.patience", self.patience, 1)
+            if self.watch is None:
+                raise ValueError("validation.patience waits for a figure: name it with validation.watch")
+        names = [path.stem for path in self.bins]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two validation.bins have one name ({', '.join(names)}): their figures could not be told")

@@ -1,0 +1,59 @@
+"""Stored weights into modules, in place: compared first, copied after."""
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from qmargin.training.sharded_checkpoint import StoredRows
+from qmargin.training.tensorfile import Stored
+
+AnyStored = Stored | StoredRows
+Copy = tuple[AnyStored, Tensor]  # from the file to the memory
+
+EDITED = "was config.json edited?"
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, AnyStored], advice: str = EDITED) -> None:
+    """Read the weights of an open checkpoint into a module, in place.
+
+    Raises:
+        ValueError: the weights are another network's; the message names the first misfit, and nothing was changed.
+    """
+    copy_weights(fitting(module, weights, advice))
+
+
+def fitting(module: nn.Module, weights: Mapping[str, AnyStored], advice: str = EDITED) -> list[Copy]:
+    """Every stored tensor with the tensor of the module it belongs to; a ValueError names the first misfit."""
+    check_fit(module, weights, advice)
+    targets: dict[str, Tensor] = module.state_dict()
+    return [(stored, targets[name]) for name, stored in weights.items()]
+
+
+def check_fit(module: nn.Module, weights: Mapping[str, AnyStored | Tensor], advice: str = EDITED) -> None:
+    """Refuse weights of another network; `advice` ends the message."""
+    targets: dict[str, Tensor] = module.state_dict()
+    misfits = chain(
+        (f"{name} is missing in it" for name in targets if name not in weights),
+        (f"{name} is not in the network" for name in weights if name not in targets),
+        (
+            f"size or type mismatch for {name}: {kind(stored)} in the checkpoint, {kind(targets[name])} here"
+            for name, stored in weights.items()
+            if name in targets and kind(stored) != kind(targets[name])
+        ),
+    )
+    for misfit in misfits:
+        raise ValueError(f"the checkpoint does not fit the config's {type(module).__name__}: {misfit}; {advice}")
+
+
+def kind(tensor: AnyStored | Tensor) -> str:
+    """Shape and dtype, as errors show them."""
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+@torch.no_grad()
+def copy_weights(copies: Iterable[Copy]) -> None:
+    """Read each stored tensor into its place."""
+    for stored, target in copies:
+        stored.copy_to(target)

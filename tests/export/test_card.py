@@ -1,0 +1,35 @@
+from pathlib import Path
+
+from qmargin.export import model_card, read_trained
+from qmargin.training import RunFolder
+
+
+def test_the_card_holds_counts_recipe_and_the_log(run: RunFolder) -> None:
+    card = model_card(run, read_trained(run))
+    assert card.startswith("# IResNet, qmargin\n")
+    assert "| train split | 300 images of 30 identities |" in card
+    assert "| test split | 100 images of 10 identities |" in card
+    assert "| step, last row | 2 |" in card
+    assert "| loss.final.alpha | 1.5 |" in card
+    assert "| batch_size | 60 |" in card
+    assert "qmargin recipe faces-orl, loss qmargin, seed 0, training step 2" in card
+    assert "None was computed" in card
+    assert str(Path.cwd()) not in card
+
+
+def test_figures_of_the_folder_stand_in_it(run: RunFolder) -> None:
+    report = run.path / "metrics-test.md"
+    report.write_text("| EER |\n|---|\n| 12.5 |\n")
+    try:
+        card = model_card(run, read_trained(run))
+    finally:
+        report.unlink()
+    assert "| EER |\n|---|\n| 12.5 |" in card
+    assert "None was computed" not in card
+
+
+def test_the_trained_network_is_that_of_the_run(run: RunFolder) -> None:
+    model = read_trained(run)
+    assert model.config.backbone == run.read_config().backbone
+    assert model.config.step == 2
+    assert not model.network.training

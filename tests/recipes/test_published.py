@@ -1,0 +1,92 @@
+"""The table of public sets and networks: what two of its rows differ in."""
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+
+from qmargin.losses import CosFace
+from qmargin.recipes import FACE_SETS, RECIPES, PublishedRecipe, find_recipe
+from qmargin.recipes.published import PUBLISHED, TABLE
+from qmargin.training import TrainConfig, train
+from qmargin.training.codec import differing, from_json, to_json
+from qmargin.training.schedule import learning_rate
+
+EXPECTED = """
+faces-ms1mv2-r50 faces-ms1mv2-r100 faces-ms1mv3-r18 faces-ms1mv3-r34 faces-ms1mv3-r50 faces-ms1mv3-r100
+faces-ms1mv3-mobilefacenet faces-glint360k-r50 faces-glint360k-r100 faces-glint360k-mobilefacenet
+faces-webface4m-r50 faces-webface4m-r100 faces-webface12m-r50 faces-webface12m-r100
+"""
+NAMES = ("recipe",)  # every recipe has its own
+
+
+def fields_that_differ(first: TrainConfig, second: TrainConfig) -> set[str]:
+    """Fields of the config, not their leaves: a backbone is one thing."""
+    return {name.split(".")[0] if not name.startswith("data.") else name for name in differing(first, second)} - {
+        *NAMES
+    }
+
+
+def test_every_row_is_a_recipe_by_name() -> None:
+    assert [recipe.name for recipe in PUBLISHED] == EXPECTED.split()
+    assert all(name in RECIPES for name in EXPECTED.split())
+    assert find_recipe("faces-ms1mv2-r50").summary == "r50 on MS1MV2, 85,742 identities, as arcface_torch trains it."
+
+
+@pytest.mark.parametrize("face_set", TABLE)
+def test_two_networks_of_one_set_differ_in_the_backbone_alone(face_set: str) -> None:
+    rows = [find_recipe(f"faces-{face_set}-{network}") for network in TABLE[face_set]]
+    for name in rows[0].losses:
+        for first, second in combinations([recipe.with_loss(name) for recipe in rows], 2):
+            assert fields_that_differ(first, second) == {"backbone"}
+
+
+@pytest.mark.parametrize("face_set", [name for name in TABLE if name != "ms1mv3"])
+def test_two_sets_differ_in_the_data_and_its_validation_and_glint_in_its_weight_decay(face_set: str) -> None:
+    loss = find_recipe("faces").losses["qmargin"]
+    first, second = (PublishedRecipe(name, "r50")(loss) for name in ("ms1mv3", face_set))
+    sizes = {"data.expected_identities", "data.expected_images", "data.source.train", "data.source.test", "validation"}
+    assert fields_that_differ(first, second) - {"optimizer"} == sizes
+    assert ("optimizer.weight_decay" in differing(first, second)) is (face_set == "glint360k")
+    assert {name for name in differing(first, second) if name.startswith("optimizer")} <= {"optimizer.weight_decay"}
+
+
+def test_losses_are_the_published_ones() -> None:
+    assert find_recipe("faces-glint360k-r50").losses["cosface"].final == CosFace(margin=0.4, scale=64.0)
+    assert find_recipe("faces-ms1mv3-r50").losses["cosface"].final == CosFace(margin=0.35, scale=64.0)
+    assert find_recipe("faces-glint360k-r50").losses["qmargin"] == find_recipe("faces-ms1mv3-r50").losses["qmargin"]
+
+
+@pytest.mark.parametrize(("face_set", "steps"), [("ms1mv2", 113_720), ("ms1mv3", 101_160), ("glint360k", 333_820)])
+def test_steps_and_learning_rate_are_those_of_the_published_runs(face_set: str, steps: int) -> None:
+    config = find_recipe(f"faces-{face_set}-r50").with_loss("arcface")
+    assert FACE_SETS[face_set].images // config.batch_size * config.epochs == steps
+    settings = config.optimizer
+    rates = [
+        learning_rate(step, steps, settings.learning_rate, settings.warmup, settings.decay) for step in (0, steps // 2)
+    ]
+    assert rates == pytest.approx([0.1, 0.05])
+    assert config.batch_size // config.gradient_accumulation == 128
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED, ids=lambda recipe: recipe.name)
+def test_a_config_survives_json_and_its_network_can_be_built(recipe: PublishedRecipe) -> None:
+    config = find_recipe(recipe.name).with_loss()
+    assert from_json(to_json(config), "config.json") == config
+    with torch.device("meta"):
+        config.backbone.build()
+    assert config.backbone.embedding_dim == 512
+
+
+def test_a_copy_of_another_size_is_refused(tmp_path: Path) -> None:
+    config = find_recipe("faces-orl").with_loss()
+    for expected, law in (
+        ({"expected_images": 301}, r"recipe faces-orl is for 301 training images, the source has 300: is it another"),
+        ({"expected_identities": 31}, r"is for 31 training identities, the source has 30.* set data.expected_ident"),
+    ):
+        with pytest.raises(ValueError, match=law):
+            train(replace(config, data=replace(config.image_data, **expected)), tmp_path / "run")  # type: ignore[arg-type]
+    right = replace(config.image_data, expected_images=300, expected_identities=30, validation_identities=5)
+    train(replace(config, data=right, max_steps=1), tmp_path / "run")

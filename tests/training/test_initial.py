@@ -1,0 +1,83 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from qmargin.backbones import MobileFaceNetConfig, write_arcface_torch
+from qmargin.data import OrlFaces
+from qmargin.training import AveragingConfig, RunFolder, TrainConfig, train
+from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.initial import load_initial
+from qmargin.training.model_file import ModelConfig, write_model
+from qmargin.training.state import TrainingState
+
+
+@pytest.fixture
+def run(tiny: TrainConfig, tmp_path: Path) -> RunFolder:
+    return train(replace(tiny, max_steps=2), tmp_path / "first")
+
+
+def test_a_run_of_other_identities_starts_from_the_backbone_of_a_run(
+    tiny: TrainConfig, run: RunFolder, tmp_path: Path
+) -> None:
+    """One step at a rate of almost nothing: the weights are still those it began with."""
+    other = replace(
+        tiny,
+        data=replace(tiny.image_data, source=OrlFaces(test_identities=20)),  # 20 people to train on, not 30
+        optimizer=replace(tiny.optimizer, learning_rate=1e-12, warmup=0.0),
+        init_from=run.path,
+        max_steps=1,
+        seed=7,
+    )
+    first = load_checkpoint(run.checkpoint)
+    second = load_checkpoint(train(other, tmp_path / "second").checkpoint)
+    assert torch.allclose(first["backbone"]["fc.weight"], second["backbone"]["fc.weight"], atol=1e-9)
+    assert second["head"]["weight"].shape == (20, 16)
+    assert first["head"]["weight"].shape == (30, 16)
+
+
+def test_the_first_weights_may_be_a_model_file_or_arcface_torchs(tiny: TrainConfig, tmp_path: Path) -> None:
+    network = tiny.backbone.build()
+    said = ModelConfig(backbone=tiny.image_backbone, image=tiny.image_data.image, source="here")
+    write_model(tmp_path / "m.safetensors", said, network.state_dict())
+    write_arcface_torch(network, tmp_path / "m.pth")  # type: ignore[arg-type] # tiny is an IResNet
+    for name in ("m.safetensors", "m.pth"):
+        state = TrainingState.create(replace(tiny, seed=3), 5)
+        load_initial(tmp_path / name, state.backbone)
+        torch.testing.assert_close(state.backbone.state_dict(), network.state_dict(), rtol=0, atol=0)
+
+
+def test_prototypes_come_along_where_asked_for(tiny: TrainConfig, run: RunFolder) -> None:
+    state = TrainingState.create(replace(tiny, seed=3), 30)
+    load_initial(run.path, state.backbone, state.head)
+    assert torch.equal(state.head.weight, load_checkpoint(run.checkpoint)["head"]["weight"])
+    other = TrainingState.create(tiny, 29)
+    with pytest.raises(ValueError, match=r"mismatch for weight: \(30, 16\).*init_head needs the same identities"):
+        load_initial(run.path, other.backbone, other.head)
+    with pytest.raises(ValueError, match=r"init_head needs the folder of a run: .*m.pth holds a backbone alone"):
+        load_initial(Path("m.pth"), other.backbone, other.head)
+
+
+def test_the_mean_of_the_weights_is_what_a_run_passes_on(tiny: TrainConfig, tmp_path: Path) -> None:
+    run = train(replace(tiny, max_steps=3, averaging=AveragingConfig(ema=0.5)), tmp_path / "mean")
+    saved = load_checkpoint(run.checkpoint)
+    state = TrainingState.create(tiny, 5)
+    load_initial(run.path, state.backbone)
+    found = state.backbone.state_dict()["conv1.weight"]
+    assert torch.equal(found, saved["average"]["conv1.weight"])
+    assert not torch.equal(found, saved["backbone"]["conv1.weight"])
+
+
+def test_another_network_is_refused_and_the_folder_stays_free(
+    tiny: TrainConfig, run: RunFolder, tmp_path: Path
+) -> None:
+    wide = replace(tiny, backbone=replace(tiny.image_backbone, width=8), init_from=run.path)
+    with pytest.raises(ValueError, match=r"mismatch for conv1.weight.*init_from needs the same network"):
+        train(wide, tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+    mobile = MobileFaceNetConfig(width=4, embedding_dim=16, height=28, input_width=23, channels=1).build()
+    with pytest.raises(ValueError, match=r"holds an IResNet of arcface_torch, the config's network is MobileFaceNet"):
+        load_initial(tmp_path / "m.pth", mobile)
+    with pytest.raises(ValueError, match=r"no checkpoint at "):
+        load_initial(tmp_path / "nothing", tiny.backbone.build())
