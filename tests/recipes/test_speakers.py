@@ -35,3 +35,23 @@ def test_the_voxceleb_recipes_say_what_wespeaker_does(name: str, backbone: objec
         assert rate == pytest.approx(4 * 0.1 * math.exp(epoch / 150 * math.log(5e-4)), rel=0.01)
     assert [round(config.loss.at(epoch / 150).margin.m, 3) for epoch in (0, 20, 30, 40, 150)] == [0, 0, 0.1, 0.2, 0.2]
     assert config.loss.final.scale == 32.0
+
+
+def test_large_margin_fine_tuning_goes_on_from_the_run_of_the_recipe() -> None:
+    base = find_recipe("voxceleb-resnet34").with_loss("arcface")
+    tuning = find_recipe("voxceleb-resnet34-large-margin").with_loss("arcface")
+    assert tuning.backbone == base.backbone
+    assert isinstance(tuning.data, SpeechDataConfig)
+    assert isinstance(base.data, SpeechDataConfig)
+    assert (tuning.data.frames, tuning.epochs, tuning.batch_size) == (600, 5, 128)
+    assert tuning.data.augmentation == base.data.augmentation  # as many classes: the prototypes are taken along
+    assert tuning.init_head
+    assert tuning.init_from is not None
+    assert (base.averaging.last, tuning.averaging.last) == (10, None)
+    assert tuning.loss.at(0.0).margin.m == tuning.loss.at(1.0).margin.m == 0.5
+    optimizer = tuning.optimizer
+    for epoch in (1, 3):  # WeSpeaker's 1e-4 to 2.5e-5, times 128 / 64
+        rate = learning_rate(
+            epoch, 5, optimizer.learning_rate, optimizer.warmup, optimizer.decay, optimizer.final_learning_rate
+        )
+        assert rate == pytest.approx(2 * 1e-4 * 0.25 ** (epoch / 5), rel=0.01)

@@ -13,6 +13,7 @@ from qmargin.recipes.registry import find_recipe as find_recipe
 from qmargin.recipes.speakers import speakers_small as speakers_small
 from qmargin.recipes.speakers import voxceleb_ecapa1024 as voxceleb_ecapa1024
 from qmargin.recipes.speakers import voxceleb_resnet34 as voxceleb_resnet34
+from qmargin.recipes.speakers import voxceleb_resnet34_large_margin as voxceleb_resnet34_large_margin
 
 __all__ = [
     "FACE_SETS",
@@ -28,4 +29,5 @@ __all__ = [
     "speakers_small",
     "voxceleb_ecapa1024",
     "voxceleb_resnet34",
+    "voxceleb_resnet34_large_margin",
 ]

@@ -1,5 +1,6 @@
 """Speaker recipes: the two of WeSpeaker's VoxCeleb2 training, and one that trains on a laptop."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from qmargin.backbones import EcapaConfig, SpeakerResNetConfig
@@ -13,7 +14,7 @@ from qmargin.data.speech import (
     SyntheticNoise,
 )
 from qmargin.losses import ScheduledLoss
-from qmargin.training import OptimizerConfig, SpeechDataConfig, TrainConfig
+from qmargin.training import AveragingConfig, OptimizerConfig, SpeechDataConfig, TrainConfig
 
 SPEEDS = (1.0, 0.9, 1.1)
 EPOCHS = 150
@@ -21,6 +22,10 @@ WARMUP_EPOCHS = 6
 # WeSpeaker's rate is warm-up x 0.1 x (5e-5 / 0.1)^(share done) x (images a step / 64): at 256 a step and the end of
 # warm-up 0.4 x 5e-4^(6/150) = 0.295, and 4 x 5e-5 in the end. Here the rates are written as they are used.
 PEAK, LAST = 0.295, 2e-4
+STEPS_AN_EPOCH = 4265  # 1,092,009 utterances, 256 a step
+TUNING_EPOCHS = 5
+# 1e-4 to 2.5e-5 in five epochs, one of warm-up, times 128 / 64: 2e-4 x 0.25^(1/5) at its end
+TUNING_PEAK, TUNING_LAST = 1.52e-4, 5e-5
 
 
 def voxceleb_resnet34(loss: ScheduledLoss) -> TrainConfig:
@@ -31,6 +36,25 @@ def voxceleb_resnet34(loss: ScheduledLoss) -> TrainConfig:
 def voxceleb_ecapa1024(loss: ScheduledLoss) -> TrainConfig:
     """ECAPA-TDNN of 1024 channels on VoxCeleb2 dev as WeSpeaker trains it; the same schedule as voxceleb-resnet34."""
     return _voxceleb("voxceleb-ecapa1024", EcapaConfig(channels=1024, embedding_dim=192), loss)
+
+
+def voxceleb_resnet34_large_margin(loss: ScheduledLoss) -> TrainConfig:
+    """Large-margin fine-tuning of a voxceleb-resnet34 run: 5 epochs of 6 s segments with a larger margin."""
+    base = voxceleb_resnet34(loss)
+    assert isinstance(base.data, SpeechDataConfig), "it is a recipe of speech"
+    return replace(
+        base,
+        recipe="voxceleb-resnet34-large-margin",
+        data=replace(base.data, frames=600),
+        optimizer=replace(
+            base.optimizer, learning_rate=TUNING_PEAK, final_learning_rate=TUNING_LAST, warmup=1 / TUNING_EPOCHS
+        ),
+        averaging=AveragingConfig(),
+        epochs=TUNING_EPOCHS,
+        batch_size=128,
+        init_from=Path("runs/voxceleb-resnet34"),
+        init_head=True,
+    )
 
 
 def speakers_small(loss: ScheduledLoss) -> TrainConfig:
@@ -81,6 +105,7 @@ def _voxceleb(name: str, backbone: EcapaConfig | SpeakerResNetConfig, loss: Sche
             nesterov=True,
             weight_decay=1e-4,
         ),
+        averaging=AveragingConfig(last=10, every=STEPS_AN_EPOCH),
         epochs=EPOCHS,
         batch_size=256,
         log_every=50,
