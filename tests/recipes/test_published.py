@@ -94,8 +94,8 @@ def test_a_copy_of_another_size_is_refused(tmp_path: Path) -> None:
         ({"expected_identities": 31}, r"is for 31 training identities, the source has 30.* set data.expected_ident"),
     ):
         with pytest.raises(ValueError, match=law):
-            train(replace(config, data=replace(config.data, **expected)), tmp_path / "run")  # type: ignore[arg-type]
-    right = replace(config.data, expected_images=300, expected_identities=30, validation_identities=5)
+            train(replace(config, data=replace(config.image_data, **expected)), tmp_path / "run")  # type: ignore[arg-type]
+    right = replace(config.image_data, expected_images=300, expected_identities=30, validation_identities=5)
     train(replace(config, data=right, max_steps=1), tmp_path / "run")
 
 

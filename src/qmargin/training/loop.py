@@ -3,10 +3,10 @@
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from qmargin.data import ImageBatches, Samples, write_manifest
+from qmargin.data import write_manifest
+from qmargin.data.sample_table import SampleTable
 from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
@@ -56,8 +56,8 @@ def train(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     validation = Validation(config, validate, run.best)
-    counts = torch.from_numpy(np.bincount(labels, minlength=samples.num_classes))  # (classes,)
-    state = TrainingState.create(config, samples.num_classes, counts)  # before the folder: a bad device leaves no trace
+    counts = torch.from_numpy(config.data.class_counts(samples))  # (classes,)
+    state = TrainingState.create(config, len(counts), counts)  # before the folder: a bad device leaves no trace
     if config.init_from is not None and not run.checkpoint.exists():
         load_initial(config.init_from, state.backbone, state.head if config.init_head else None)
 
@@ -78,8 +78,7 @@ def train(
         if state.step == steps or validation.watched.done:
             return run
         state.backbone.train()
-        data = config.data
-        batches = ImageBatches(samples, data.image, data.augmentation, order, data.workers, processes=data.processes)
+        batches = config.data.batches(samples, order)
         log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:
@@ -97,21 +96,21 @@ def train(
     return run
 
 
-def read_samples(config: TrainConfig) -> Samples:
+def read_samples(config: TrainConfig) -> SampleTable:
     """The manifest of a config, with its validation identities held out.
 
     Raises:
         ValueError: other counts than the config expects, and what the source refuses.
     """
-    manifest = config.data.source.read()
+    manifest: SampleTable = config.data.source.read()
     _check_counts(manifest, config)
     held_out = config.data.validation_identities
     return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
 
 
-def _check_counts(manifest: Samples, config: TrainConfig) -> None:
+def _check_counts(manifest: SampleTable, config: TrainConfig) -> None:
     """A recipe of a public set names its size: a copy of another size is another set, and its figures another's."""
-    expected = {"images": config.data.expected_images, "identities": config.data.expected_identities}
+    expected = config.data.expected
     if any(count is not None for count in expected.values()):
         samples = manifest.subset("train")
         found = {"images": len(samples), "identities": samples.num_classes}
@@ -123,7 +122,7 @@ def _check_counts(manifest: Samples, config: TrainConfig) -> None:
                 )
 
 
-def check_manifest(manifest: Samples, saved: State, run: RunFolder) -> None:
+def check_manifest(manifest: SampleTable, saved: State, run: RunFolder) -> None:
     """Refuse to go on from a checkpoint of other images or identities."""
     if saved["manifest"] != manifest.digest:
         raise ValueError(
