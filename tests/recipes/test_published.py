@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from qmargin.backbones import IResNetConfig
 from qmargin.data import RecordWriter
 from qmargin.data.face_records import pack_face
 from qmargin.losses import CosFace
 from qmargin.protocols import training_validator, write_bin
 from qmargin.recipes import FACE_SETS, RECIPES, PublishedRecipe, find_recipe
 from qmargin.recipes.published import PUBLISHED, TABLE
-from qmargin.training import TrainConfig, train
+from qmargin.training import DataConfig, TrainConfig, train
 from qmargin.training.codec import differing, from_json, to_json
 from qmargin.training.log import read_log
 from qmargin.training.schedule import learning_rate
@@ -122,6 +123,8 @@ def test_a_recipe_trains_on_a_record_file_with_its_sets_beside_it(
     for name in ("lfw", "cfp_fp", "agedb_30"):
         write_bin(folder / f"{name}.bin", [jpeg(n % 7) for n in range(24)], [bool(n % 2) for n in range(12)])
     config = find_recipe("faces-ms1mv3-r18").with_loss("qmargin")
+    assert isinstance(config.data, DataConfig)
+    assert isinstance(config.backbone, IResNetConfig)
     small = replace(
         config,
         data=replace(config.data, expected_identities=4, expected_images=32, workers=1),
