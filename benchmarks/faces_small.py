@@ -96,7 +96,7 @@ class Run:
         """The recipe with this run's loss, rate and length; phases but the last hold identities out."""
         config = find_recipe("faces-small").config(ScheduledLoss(name=self.loss, final=self.final))
         changes = Augmentation(shift=3.0, rotation=8.0, scale=0.1, brightness=0.2, contrast=0.2)
-        data = replace(config.data, source=ManifestFile(path=manifest), augmentation=changes)
+        data = replace(config.image_data, source=ManifestFile(path=manifest), augmentation=changes)
         if self.phase != "final":
             data = replace(data, validation_identities=HELD_OUT)
         optimizer = replace(config.optimizer, learning_rate=self.rate)

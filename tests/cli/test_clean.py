@@ -42,7 +42,7 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = find_recipe("faces-orl").with_loss("normface")
     small = replace(
         config,
-        data=replace(config.data, source=ImageFolders(train=root / "train", test=root / "test")),
+        data=replace(config.image_data, source=ImageFolders(train=root / "train", test=root / "test")),
         backbone=IResNetConfig(blocks=(1, 1, 1, 1), width=8, embedding_dim=32, height=28, input_width=23, channels=1),
         batch_size=28,
         epochs=10,  # a small set learned by heart has its duplicates pushed apart

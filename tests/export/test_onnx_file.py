@@ -27,7 +27,7 @@ def test_an_exported_run_embeds_as_the_run_itself(run: RunFolder, tmp_path: Path
     faces = read_orl().subset("test")
     files = [faces.root / path for path in faces.paths[:20]]
     embedder = open_embedder(tmp_path / "m.onnx")
-    assert embedder.image == run.read_config().data.image  # "resize" is not in the graph: the metadata says it
+    assert embedder.image == run.read_config().image_data.image  # "resize" is not in the graph: the metadata says it
     assert embedder.step == 2
     ours, theirs = embed_files(run, files).vectors, embed_files_with(embedder, files).vectors
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4 * np.abs(ours).max())

@@ -9,7 +9,7 @@ from qmargin.data import read_orl
 from qmargin.metrics import det_curve, eer_of, tar_at_far_of
 from qmargin.protocols import all_pairs, training_validator, write_bin
 from qmargin.recipes import find_recipe
-from qmargin.scoring import embed
+from qmargin.scoring import embed_samples
 from qmargin.training import TrainConfig, ValidationConfig
 from qmargin.training.loop import read_samples
 
@@ -19,8 +19,8 @@ def config() -> TrainConfig:
     config = find_recipe("faces-orl").with_loss("qmargin")
     return replace(
         config,
-        data=replace(config.data, validation_identities=8),
-        backbone=replace(config.backbone, width=4, embedding_dim=16),
+        data=replace(config.image_data, validation_identities=8),
+        backbone=replace(config.image_backbone, width=4, embedding_dim=16),
         validation=ValidationConfig(every=5),
     )
 
@@ -43,7 +43,7 @@ def test_figures_are_those_of_the_protocols_and_nothing_random_is_touched(config
     figures = training_validator(config)(backbone)
     assert torch.equal(torch.rand(3), expected_draw)
     assert set(figures) == {"identities.eer", "identities.tar@1e-02", "orl.accuracy", "orl.eer"}
-    trials = all_pairs(embed(backbone, read_samples(config).subset("validation"), config.data.image))
+    trials = all_pairs(embed_samples(backbone, read_samples(config).subset("validation"), config.data))
     det = det_curve(trials.scores, trials.labels)
     assert len(np.unique(trials.subjects)) == 8
     assert figures["identities.eer"] == eer_of(det)
@@ -61,10 +61,10 @@ def test_nothing_to_validate_on_is_refused(config: TrainConfig, tmp_path: Path) 
 
 
 def test_a_set_of_images_of_another_size_stops_before_the_first_step(config: TrainConfig, tmp_path: Path) -> None:
-    image = replace(config.data.image, fit="exact")
+    image = replace(config.image_data.image, fit="exact")
     exact = replace(
         config,
-        data=replace(config.data, image=image),
+        data=replace(config.image_data, image=image),
         validation=ValidationConfig(every=5, bins=(packed(tmp_path / "orl.bin"),)),
     )
     with pytest.raises(ValueError, match=r"92x112|112"):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from qmargin.backbones import IResNetConfig
 from qmargin.data import SyntheticIdentities
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
@@ -21,8 +22,10 @@ def small() -> TrainConfig:
     config = find_recipe("million").with_loss("qmargin")
     return replace(
         config,
-        data=replace(config.data, source=SyntheticIdentities(identities=IDENTITIES, samples=6_000, test_identities=5)),
-        backbone=replace(config.backbone, width=8, embedding_dim=32),
+        data=replace(
+            config.image_data, source=SyntheticIdentities(identities=IDENTITIES, samples=6_000, test_identities=5)
+        ),
+        backbone=IResNetConfig(blocks=(1, 1, 1, 1), width=8, embedding_dim=32, height=16, input_width=16, channels=1),
         max_steps=40,
         batch_size=64,
         log_every=1,

@@ -63,7 +63,7 @@ def test_a_run_that_keeps_a_mean_of_its_weights_is_embedded_with_it(tmp_path: Pa
     config = replace(find_recipe("faces-orl").with_loss("cosface"), max_steps=4, averaging=AveragingConfig(ema=0.5))
     run = train(config, tmp_path / "run")
     backbone = config.backbone.build()
-    image = config.data.image
+    image = config.image_data.image
     saved = load_checkpoint(run.checkpoint)
     found = embed_run(run, "test").vectors
     for name, same in (("average", True), ("backbone", False)):

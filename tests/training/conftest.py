@@ -15,7 +15,7 @@ def tiny() -> TrainConfig:
     config = find_recipe("faces-orl").with_loss("qmargin")
     return replace(
         config,
-        data=replace(config.data, image=ImageFormat(height=28, width=23, channels=1, fit="resize")),
+        data=replace(config.image_data, image=ImageFormat(height=28, width=23, channels=1, fit="resize")),
         backbone=IResNetConfig(
             blocks=(1, 1, 1, 1), width=4, embedding_dim=16, dropout=0.2, height=28, input_width=23, channels=1
         ),

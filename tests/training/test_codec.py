@@ -46,7 +46,7 @@ def test_the_kind_of_margin_is_written_down(tiny: TrainConfig, margin: Margin) -
 def test_other_members_of_the_unions_survive_too(tiny: TrainConfig) -> None:
     source = ImageFolders(train=Path("a"), test=Path("b"))
     backbone = MobileFaceNetConfig(height=28, input_width=23, channels=1, embedding_dim=16)
-    config = replace(tiny, data=replace(tiny.data, source=source), backbone=backbone)
+    config = replace(tiny, data=replace(tiny.image_data, source=source), backbone=backbone)
     assert from_json(to_json(config), "here") == config
 
 

@@ -13,7 +13,16 @@ OPTIMIZER: list[tuple[dict[str, Any], str]] = [
     ({"momentum": 1.0}, r"optimizer.momentum must be in \[0, 1\), got 1.0"),
     ({"warmup": -0.1}, r"optimizer.warmup must be in \[0, 1\), got -0.1"),
     ({"weight_decay": -1.0}, r"optimizer.weight_decay must be >= 0, got -1.0"),
-    ({"decay": "steps"}, r"optimizer.decay must be one of \['constant', 'cosine', 'linear'\], got 'steps'"),
+    (
+        {"decay": "steps"},
+        r"decay must be one of \['constant', 'cosine', 'exponential', 'linear'\], got 'steps'",
+    ),
+    (
+        {"decay": "exponential"},
+        r"the exponential decay go together: got None with 'exponential'",
+    ),
+    ({"final_learning_rate": 0.01}, r"exponential decay go together: got 0.01 with 'cosine'"),
+    ({"decay": "exponential", "final_learning_rate": 9.0}, r"final_learning_rate must be in \(0, 0.1\], the learning"),
     ({"nesterov": True, "momentum": 0.0}, r"optimizer.nesterov needs a momentum > 0"),
     ({"head_learning_rate_factor": 0.0}, r"optimizer.head_learning_rate_factor must be a finite number > 0, got 0.0"),
     ({"head_weight_decay_factor": -1.0}, r"optimizer.head_weight_decay_factor must be >= 0, got -1.0"),
@@ -52,8 +61,10 @@ def test_a_run_refuses_values_outside_their_range(tiny: TrainConfig, change: dic
 
 
 def test_data_and_backbone_must_agree_on_the_size_of_an_image(tiny: TrainConfig) -> None:
-    wide = replace(tiny.data, image=ImageFormat(height=28, width=46, channels=1, fit="resize"))
-    with pytest.raises(ValueError, match=r"takes .*\(1, 28, 23\), data.image delivers \(1, 28, 46\): set both"):
+    wide = replace(tiny.image_data, image=ImageFormat(height=28, width=46, channels=1, fit="resize"))
+    with pytest.raises(
+        ValueError, match=r"takes images of .*\(1, 28, 23\), the data are images of .*\(1, 28, 46\): set both"
+    ):
         replace(tiny, data=wide)
     with pytest.raises(ValueError, match=r"data.workers must be an integer >= 1, got 0"):
         replace(tiny.data, workers=0)

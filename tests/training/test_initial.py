@@ -24,7 +24,7 @@ def test_a_run_of_other_identities_starts_from_the_backbone_of_a_run(
     """One step at a rate of almost nothing: the weights are still those it began with."""
     other = replace(
         tiny,
-        data=replace(tiny.data, source=OrlFaces(test_identities=20)),  # 20 people to train on, not 30
+        data=replace(tiny.image_data, source=OrlFaces(test_identities=20)),  # 20 people to train on, not 30
         optimizer=replace(tiny.optimizer, learning_rate=1e-12, warmup=0.0),
         init_from=run.path,
         max_steps=1,
@@ -39,7 +39,7 @@ def test_a_run_of_other_identities_starts_from_the_backbone_of_a_run(
 
 def test_the_first_weights_may_be_a_model_file_or_arcface_torchs(tiny: TrainConfig, tmp_path: Path) -> None:
     network = tiny.backbone.build()
-    said = ModelConfig(backbone=tiny.backbone, image=tiny.data.image, source="here")
+    said = ModelConfig(backbone=tiny.image_backbone, image=tiny.image_data.image, source="here")
     write_model(tmp_path / "m.safetensors", said, network.state_dict())
     write_arcface_torch(network, tmp_path / "m.pth")  # type: ignore[arg-type] # tiny is an IResNet
     for name in ("m.safetensors", "m.pth"):
@@ -49,6 +49,10 @@ def test_the_first_weights_may_be_a_model_file_or_arcface_torchs(tiny: TrainConf
 
 
 def test_prototypes_come_along_where_asked_for(tiny: TrainConfig, run: RunFolder) -> None:
+    still = replace(tiny.optimizer, learning_rate=1e-12, warmup=0.0)
+    again = replace(tiny, init_from=run.path, init_head=True, optimizer=still, max_steps=1, seed=7)
+    ends = [load_checkpoint(one.checkpoint)["head"]["weight"] for one in (run, train(again, run.path.parent / "again"))]
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-9)
     state = TrainingState.create(replace(tiny, seed=3), 30)
     load_initial(run.path, state.backbone, state.head)
     assert torch.equal(state.head.weight, load_checkpoint(run.checkpoint)["head"]["weight"])
@@ -72,7 +76,7 @@ def test_the_mean_of_the_weights_is_what_a_run_passes_on(tiny: TrainConfig, tmp_
 def test_another_network_is_refused_and_the_folder_stays_free(
     tiny: TrainConfig, run: RunFolder, tmp_path: Path
 ) -> None:
-    wide = replace(tiny, backbone=replace(tiny.backbone, width=8), init_from=run.path)
+    wide = replace(tiny, backbone=replace(tiny.image_backbone, width=8), init_from=run.path)
     with pytest.raises(ValueError, match=r"mismatch for conv1.weight.*init_from needs the same network"):
         train(wide, tmp_path / "second")
     assert not (tmp_path / "second").exists()

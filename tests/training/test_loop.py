@@ -218,7 +218,7 @@ def test_other_images_than_those_of_the_checkpoint_are_refused(tiny: TrainConfig
                 pixels = np.random.default_rng([identity, image]).integers(0, 255, (28, 23)).astype(np.uint8)
                 Image.fromarray(pixels).save(tmp_path / split / f"{split}{identity}" / f"{image}.png")
     source = ImageFolders(train=tmp_path / "train", test=tmp_path / "test")
-    config = replace(tiny, data=replace(tiny.data, source=source), batch_size=20)
+    config = replace(tiny, data=replace(tiny.image_data, source=source), batch_size=20)
     train(config, tmp_path / "run")
     (tmp_path / "test" / "test0" / "0.png").unlink()
     with pytest.raises(ValueError, match=r"are not those that .*run was trained on \(listed in manifest\.csv\)"):

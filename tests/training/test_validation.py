@@ -92,7 +92,7 @@ CHANGES: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "float16": lambda config: replace(config, precision="float16"),
     "accumulation": lambda config: replace(config, gradient_accumulation=3),
     "balance and prior": lambda config: replace(
-        config, data=replace(config.data, class_balance=0.5), head=replace(config.head, prior_exponent=0.5)
+        config, data=replace(config.image_data, class_balance=0.5), head=replace(config.head, prior_exponent=0.5)
     ),
     "support": lambda config: replace(
         config,

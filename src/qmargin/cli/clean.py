@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import numpy as np
 import tyro
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from qmargin._files import make_folder, write_text
 from qmargin.cli._results import say_saved, show
-from qmargin.data import Samples
+from qmargin.data.sample_table import SampleTable
 from qmargin.protocols.cleaning import similar_pairs, suspects
 from qmargin.report import Table
 from qmargin.report.cleaning_tables import pairs_table, suspects_table
@@ -19,6 +19,9 @@ from qmargin.scoring.embed import embedding_batches, trained_backbone
 from qmargin.scoring.prototypes import read_prototypes
 from qmargin.training import RunFolder
 from qmargin.training.loop import check_manifest, read_samples
+
+if TYPE_CHECKING:
+    from qmargin.data import Samples
 
 SHOWN = 20  # rows on the terminal; the files have all
 
@@ -55,6 +58,7 @@ def run(words: Sequence[str]) -> None:
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin clean")
     folder = RunFolder(arguments.run)
     model = trained_backbone(folder, arguments.device)
+    image = model.config.image_data.image
     manifest = read_samples(model.config)
     check_manifest(manifest, model.origin, folder)
     samples = manifest.subset("train")
@@ -64,7 +68,7 @@ def run(words: Sequence[str]) -> None:
     found = similar_pairs(prototypes, arguments.cosine, arguments.most)
     tables = [pairs_table(found, names, counts.tolist(), arguments.cosine)]
     if arguments.images:
-        vectors = embedding_batches(model.backbone, samples, model.config.data.image, device=model.device)
+        vectors = embedding_batches(model.backbone, cast("Samples", samples), image, device=model.device)
         wrong = suspects(vectors, samples.labels, prototypes, arguments.gap, arguments.most)
         paths = [samples.path(int(image)) for image in wrong.image]
         owners = [names[label] for label in samples.labels[wrong.image]]
@@ -72,7 +76,7 @@ def run(words: Sequence[str]) -> None:
     _report(tables, arguments.run if arguments.out is None else arguments.out)
 
 
-def _names(samples: Samples) -> list[str]:
+def _names(samples: SampleTable) -> list[str]:
     """Names of the identities in the order of their labels."""
     names = [""] * samples.num_classes
     for (_, name, _), label in zip(samples.rows(), samples.labels, strict=True):

@@ -1,4 +1,4 @@
-"""`qmargin embed MODEL --images DIR --out FILE`."""
+"""`qmargin embed MODEL --images DIR|--audio DIR|--audio-list FILE --out FILE`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,23 @@ from rich.console import Console
 from qmargin._files import make_folder
 from qmargin.data import ImageFormat
 from qmargin.data.folders import IMAGE_EXTENSIONS
-from qmargin.scoring import Embeddings, embed_files_torchscript, embed_files_with, open_embedder
+from qmargin.data.speech.folders import audio_below
+from qmargin.data.speech.kaldi import read_recording_list
+from qmargin.scoring import Embeddings, embed_files, embed_files_torchscript, embed_files_with, open_embedder
+from qmargin.scoring.models import PICKLED
 from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.scoring.vector_files import VectorSet
+from qmargin.training import RunFolder, SpeechDataConfig, TrainConfig
+from qmargin.training.model_file import SUFFIX
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Embed every image under a folder with a run's newest checkpoint or a model of your own, into one .npz.
+    """Embed the images or recordings under a folder with a run's newest checkpoint or a model of your own.
 
     The .npz holds ids (paths relative to the folder) and embeddings, raw (not of length one): the image's plus its
-    mirror's. Another kind of model: embed with its own tools, and save numpy.savez(FILE, ids=..., embeddings=...).
+    mirror's; the whole recording's, by the front-end that the run was trained with. Another kind of model: embed with
+    its own tools, and save numpy.savez(FILE, ids=..., embeddings=...).
 
     A TorchScript file is a program: --trust-code says that you know where it comes from. An .onnx file is data.
 
@@ -32,8 +38,12 @@ class Arguments:
     model: Annotated[Path, tyro.conf.Positional]
     """Folder of a trained run; a .safetensors file of qmargin export or import; an .onnx file; or TorchScript in .pt,
     .ts, .jit: input (batch, channels, height, width), RGB in [-1, 1]."""
-    images: Path
+    images: Path | None = None
     """Folder that is searched for images, with all folders in it."""
+    audio: Path | None = None
+    """Folder that is searched for recordings, for a run on speech."""
+    audio_list: Path | None = None
+    """Lines `id path` of recordings (as Kaldi's wav.scp), for a run on speech."""
     out: Path
     """The .npz to write."""
     device: str | None = None
@@ -45,19 +55,42 @@ class Arguments:
 
 
 def run(words: Sequence[str]) -> None:
-    """Embed a folder of images with a run's model or an ONNX file, into an .npz of ids and embeddings."""
+    """Embed a folder of images or recordings with a run's model or an ONNX file, into an .npz of ids and embeddings."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin embed")
     if arguments.out.suffix != ".npz":
         raise ValueError(f"--out must end in .npz, got {arguments.out}")
-    files = sorted(file for file in arguments.images.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS)
-    if not files:
-        raise ValueError(f"no image under {arguments.images}: looked for {' '.join(IMAGE_EXTENSIONS)}")
+    named = _named_files(arguments)
+    files = list(named.values())
     make_folder(arguments.out.parent)
     embeddings = _embed(arguments, files)
-    ids = np.array([file.relative_to(arguments.images).as_posix() for file in files])
-    VectorSet(ids, embeddings.vectors).save(arguments.out)
+    VectorSet(np.array(list(named)), embeddings.vectors).save(arguments.out)
     shape = f"{len(files)} embeddings of dimension {embeddings.vectors.shape[1]}"
     Console().print(f"saved: {arguments.out} ({shape})", soft_wrap=True, markup=False)
+
+
+def _named_files(arguments: Arguments) -> dict[str, Path]:
+    """Id -> file of what is asked for."""
+    asked = {"--images": arguments.images, "--audio": arguments.audio, "--audio-list": arguments.audio_list}
+    given = [name for name, place in asked.items() if place is not None]
+    if len(given) != 1:
+        raise ValueError(f"give one of {', '.join(asked)}, got {' and '.join(given) or 'none'}")
+    if arguments.images is not None:
+        files = sorted(file for file in arguments.images.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS)
+        if not files:
+            raise ValueError(f"no image under {arguments.images}: looked for {' '.join(IMAGE_EXTENSIONS)}")
+        return {file.relative_to(arguments.images).as_posix(): file for file in files}
+    if arguments.audio is not None:
+        return {name: arguments.audio / name for name in audio_below(arguments.audio)}
+    assert arguments.audio_list is not None, "one of the three is given"
+    return read_recording_list(arguments.audio_list)
+
+
+def check_kind(config: TrainConfig, *, audio: bool) -> None:
+    """Refuse recordings for a run on images, and images for one on speech."""
+    speech = isinstance(config.data, SpeechDataConfig)
+    if speech != audio:
+        trained, way_out = ("speech", "recordings (--audio)") if speech else ("images", "--images")
+        raise ValueError(f"this run was trained on {trained}: give {way_out}")
 
 
 def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
@@ -67,8 +100,15 @@ def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
             f"--trust-code and --input-size are for TorchScript models ({', '.join(TORCHSCRIPT)}), "
             f"got {arguments.model}"
         )
+    if suffix in (*TORCHSCRIPT, *PICKLED, SUFFIX, ".onnx") and arguments.images is None:
+        raise ValueError(f"{arguments.model} takes images: recordings are embedded by a run on speech")
     if suffix in TORCHSCRIPT:
         return _embed_torchscript(arguments, files)
+    run = RunFolder(arguments.model)
+    if suffix not in (SUFFIX, ".onnx", *PICKLED):
+        check_kind(run.read_config(), audio=arguments.images is None)
+    if arguments.images is None:
+        return embed_files(run, files, arguments.device)
     return embed_files_with(open_embedder(arguments.model, arguments.device), files)
 
 

@@ -1,15 +1,16 @@
-"""`qmargin evaluate RUN [--split test|validation]`."""
+"""`qmargin evaluate RUN [--split test|validation]`, or `qmargin evaluate RUN --trials LIST --audio DIR`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import numpy as np
 import tyro
 
 from qmargin.cli._resamples import check_resamples, resampling_bar
 from qmargin.cli._results import say_saved, show
+from qmargin.cli._run_trials import evaluate_trials
 from qmargin.cli._thumbnails import thumbnails_of
 from qmargin.metrics import Method
 from qmargin.protocols import Trials, all_pairs, verify
@@ -22,12 +23,20 @@ from qmargin.scoring import Embeddings, embed_run
 from qmargin.training import RunFolder
 from qmargin.training.loop import read_samples
 
+if TYPE_CHECKING:
+    from qmargin.data import Samples
+
 Split = Literal["test", "validation", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Embed a run's held-out identities, score every pair of images, print and save the figures."""
+    """Embed a run's held-out identities, score every pair of images or utterances, print and save the figures.
+
+    With --trials, a run on speech is judged on trial lists instead, by plain cosines: qmargin evaluate RUN --trials
+    veri_test2.txt --audio voxceleb1/wav. Embeddings, scores and figures are left in RUN/trials; score normalisation,
+    calibration and more are options of qmargin score, which takes these embeddings.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a trained run."""
@@ -43,6 +52,12 @@ class Arguments:
     """FAR whose threshold says which of them are errors."""
     thumbnails: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Put small pictures of these pairs into the page: it then holds images of your data."""
+    trials: tuple[Path, ...] = ()
+    """Trial lists of VoxCeleb or Kaldi, to judge a run on speech."""
+    audio: Path | None = None
+    """Folder of their recordings: the utterance a/b.wav of a list is AUDIO/a/b.wav."""
+    audio_list: Path | None = None
+    """Or lines `id path` of their recordings, as Kaldi's wav.scp."""
     device: str | None = None
     """Where to embed: cpu, cuda, ...; that of the training unless given."""
 
@@ -55,6 +70,19 @@ def run(words: Sequence[str]) -> None:
     if arguments.worst < 0:
         raise ValueError(f"--worst must be at least 0, got {arguments.worst}")
     folder = RunFolder(arguments.run)
+    if arguments.trials or arguments.audio or arguments.audio_list:
+        evaluate_trials(
+            folder,
+            arguments.trials,
+            arguments.audio,
+            arguments.audio_list,
+            resamples=arguments.resamples,
+            method=arguments.interval,
+            worst=arguments.worst,
+            worst_far=arguments.worst_far,
+            device=arguments.device,
+        )
+        return
     asked = Asked(arguments.worst, arguments.worst_far, thumbnails=arguments.thumbnails)
     tables, paths = evaluate(
         folder,
@@ -111,5 +139,6 @@ def _gallery(folder: RunFolder, split: str, embeddings: Embeddings, trials: Tria
     if not asked.thumbnails:
         return Gallery(worst=worst)
     config = folder.read_config()
-    samples = read_samples(config).subset(split)
-    return Gallery(worst=worst, thumbnails=thumbnails_of(worst, samples, config.data.image))
+    image = config.image_data.image
+    samples = cast("Samples", read_samples(config).subset(split))  # they have pixels: `image_data` let them through
+    return Gallery(worst=worst, thumbnails=thumbnails_of(worst, samples, image))

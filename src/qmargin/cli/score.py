@@ -102,7 +102,11 @@ class Arguments:
 
 def run(words: Sequence[str]) -> None:
     """Score a speaker trial list: cosine, AS-norm, calibration; EER and minDCF with intervals over speakers."""
-    arguments = tyro.cli(Arguments, args=list(words), prog="qmargin score")
+    score(tyro.cli(Arguments, args=list(words), prog="qmargin score"))
+
+
+def score(arguments: Arguments) -> None:
+    """Score the lists and leave all figures in `arguments.out`."""
     check_resamples(arguments.resamples)
     files = _score_files(arguments)
     lists = [read_trials(path, arguments.layout) for path in arguments.trials]

@@ -4,9 +4,9 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 from rich.console import Console
@@ -20,6 +20,8 @@ from qmargin.training import train as train_run
 from qmargin.training.codec import flatten
 from qmargin.training.log import peak_memory_mib
 from qmargin.training.ranks import own_rank
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +89,24 @@ def _resumed(words: Sequence[str]) -> TrainConfig | None:
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Paths of the data from the root on, so that the run can be evaluated from any folder."""
-    source = config.data.source
-    paths = {field.name: getattr(source, field.name) for field in fields(source)}
-    absolute = {name: Path.cwd() / path for name, path in paths.items() if isinstance(path, Path)}
-    bins = tuple(Path.cwd() / path for path in config.validation.bins)
     return replace(
         config,
-        data=replace(config.data, source=replace(source, **absolute)),  # type: ignore[arg-type] # fields of that source
-        validation=replace(config.validation, bins=bins),
-        init_from=None if config.init_from is None else Path.cwd() / config.init_from,
+        data=_absolute(config.data),
+        validation=_absolute(config.validation),
+        init_from=_absolute(config.init_from),
     )
+
+
+def _absolute(part: T) -> T:
+    """A config in which every path, at any depth, is from the root on."""
+    if isinstance(part, Path):
+        return Path.cwd() / part
+    if isinstance(part, tuple):
+        return tuple(map(_absolute, part))  # type: ignore[return-value] # of the same kinds
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    changed = {field.name: _absolute(getattr(part, field.name)) for field in fields(part)}
+    return replace(part, **changed)
 
 
 def show_settings(config: TrainConfig) -> None:

@@ -15,10 +15,10 @@ from qmargin.training import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Compare two images with a run's model: the score, the threshold, the decision, and the FAR it stands for."""
+    """Compare two images or recordings with a run's model: score, threshold, decision, and the FAR it stands for."""
 
     first: Annotated[Path, tyro.conf.Positional]
-    """An image, cropped and aligned as the training images are."""
+    """An image, cropped and aligned as the training images are; or a recording, where the run was trained on speech."""
     second: Annotated[Path, tyro.conf.Positional]
     """Another one."""
     run: Path
@@ -30,16 +30,16 @@ class Arguments:
 
 
 def run(words: Sequence[str]) -> None:
-    """Say whether two images show one person, at a threshold that was learned for a wanted FAR."""
+    """Say whether two images or recordings are of one person, at a threshold that was learned for a wanted FAR."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin verify")
     folder = RunFolder(arguments.run)
     thresholds = load_thresholds(folder.thresholds)
     point = thresholds.points[0] if arguments.far is None else thresholds.at(arguments.far)
     for image in (arguments.first, arguments.second):
         if not image.is_file():
-            raise ValueError(f"no image at {image}")
+            raise ValueError(f"no file at {image}")
     if arguments.first.resolve() == arguments.second.resolve():
-        raise ValueError(f"{arguments.first} and {arguments.second} are one file; give two images")
+        raise ValueError(f"{arguments.first} and {arguments.second} are one file; give two")
     embeddings = embed_files(folder, [arguments.first, arguments.second], arguments.device)
     if embeddings.step != thresholds.step:
         raise ValueError(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from qmargin.data.samples import Samples
 from qmargin.data.sampling import Indices, ShuffledBatches
 
 Batches = Generator["Batch", None, None]
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Batch:
     images: Tensor  # (batch, channels, height, width) uint8
     labels: Tensor  # (batch,) int64
     indices: Indices  # (batch,) place of each sample in the manifest
+
+    @property
+    def inputs(self) -> Tensor:
+        """The images: what training moves to its device."""
+        return self.images
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ class ImageBatches:
         steps = range(start_step, stop_step)
         if self.processes:
             return self._from_processes(steps)
-        return _in_order(steps, self.batches.__getitem__, self._decode, self.workers)
+        return in_order(steps, self.batches.__getitem__, self._decode, self.workers)
 
     def _from_processes(self, steps: range) -> Batches:
         jobs = _Jobs(steps, self._job)
@@ -177,7 +184,7 @@ def sequential(manifest: Samples, image_format: ImageFormat, batch_size: int, wo
         images = _decode(manifest, image_format, indices, None)
         return Batch(step, images, torch.from_numpy(labels[indices]), indices)
 
-    return _in_order(range(-(-len(manifest) // batch_size)), indices_of, decode, workers)
+    return in_order(range(-(-len(manifest) // batch_size)), indices_of, decode, workers)
 
 
 @dataclass(frozen=True)
@@ -209,10 +216,11 @@ def _decode_into(
         images[place] = changed.transpose(2, 0, 1)
 
 
-def _in_order(
-    steps: range, indices_of: Callable[[int], Indices], decode: Callable[[int, Indices], Batch], workers: int
-) -> Batches:
-    pending: deque[Future[Batch]] = deque()
+def in_order(
+    steps: range, indices_of: Callable[[int], Indices], decode: Callable[[int, Indices], B], workers: int
+) -> Generator[B, None, None]:
+    """Yield `decode(step, indices_of(step))` for each step, in order; threads work `workers` steps ahead."""
+    pending: deque[Future[B]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="qmargin-decode") as pool:
         try:
             for step in steps:

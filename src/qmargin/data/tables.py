@@ -13,7 +13,7 @@ from qmargin.data._checks import first_few
 from qmargin.data._table_reader import Layout, read_columns
 from qmargin.data.identities import SPLITS
 from qmargin.data.manifest import Manifest, SampleError
-from qmargin.data.samples import Samples
+from qmargin.data.sample_table import SampleTable
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -64,7 +64,7 @@ def read_manifest(
     return manifest
 
 
-def write_manifest(manifest: Samples, path: Path) -> None:
+def write_manifest(manifest: SampleTable, path: Path) -> None:
     """Write the columns path, identity and split to `path` as CSV, atomically; `read_manifest` gives the same samples.
 
     The root is not written: pass it as `root` when reading from another folder.

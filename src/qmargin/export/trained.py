@@ -24,8 +24,8 @@ def read_trained(run: RunFolder) -> TrainedModel:
     """
     model = trained_backbone(run, "cpu")
     config = ModelConfig(
-        backbone=model.config.backbone,
-        image=model.config.data.image,
+        backbone=model.config.image_backbone,
+        image=model.config.image_data.image,
         source=f"qmargin recipe {model.config.recipe}, loss {model.config.loss.name}, seed {model.config.seed}",
         step=model.origin["step"],
     )

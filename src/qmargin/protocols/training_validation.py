@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import nn
 
-from qmargin.data import ImageFormat, Samples
+from qmargin.data.sample_table import SampleTable
 from qmargin.metrics import det_curve, eer_of, tar_at_far_of
 from qmargin.protocols.bins import read_bin
 from qmargin.protocols.image_pairs import ImagePairs
 from qmargin.protocols.pair_verification import embed_pairs, verify_pairs
 from qmargin.protocols.pairs import all_pairs
-from qmargin.scoring import Embedder, embed
+from qmargin.scoring import Embedder, embed_samples
 from qmargin.training import TrainConfig
 from qmargin.training.loop import read_samples
 
@@ -46,21 +46,22 @@ def training_validator(config: TrainConfig) -> Callable[[nn.Module], Figures]:
             "validation.every is set and there is nothing to validate on: hold out identities with "
             "data.validation_identities, or give validation.bins"
         )
-    image, device = config.data.image, config.device
+    device = config.device
     for one in pairs:
-        image.decode(one.images[0])  # of the run's size, or an error now
+        config.image_data.image.decode(one.images[0])  # of the run's size, or an error now
 
     def validate(backbone: nn.Module) -> Figures:
         figures: Figures = {}
         if samples is not None:
-            figures |= _of_identities(backbone, samples, image, device)
-        figures |= _of_pairs(Embedder(backbone, image, device, quiet=True), pairs)
+            figures |= _of_identities(backbone, samples, config)
+        if pairs:
+            figures |= _of_pairs(Embedder(backbone, config.image_data.image, device, quiet=True), pairs)
         return figures
 
     return validate
 
 
-def _held_out(config: TrainConfig) -> Samples | None:
+def _held_out(config: TrainConfig) -> SampleTable | None:
     if not config.data.validation_identities:
         return None
     samples = read_samples(config).subset("validation")
@@ -72,8 +73,8 @@ def _held_out(config: TrainConfig) -> Samples | None:
     return samples
 
 
-def _of_identities(backbone: nn.Module, samples: Samples, image: ImageFormat, device: str) -> Figures:
-    trials = all_pairs(embed(backbone, samples, image, device=device, quiet=True))
+def _of_identities(backbone: nn.Module, samples: SampleTable, config: TrainConfig) -> Figures:
+    trials = all_pairs(embed_samples(backbone, samples, config.data, device=config.device, quiet=True))
     det = det_curve(trials.scores, trials.labels)
     figures = {"identities.eer": eer_of(det)}
     impostors = int(np.count_nonzero(~trials.labels))

@@ -10,6 +10,10 @@ from qmargin.recipes.published import PublishedRecipe as PublishedRecipe
 from qmargin.recipes.registry import RECIPES as RECIPES
 from qmargin.recipes.registry import Recipe as Recipe
 from qmargin.recipes.registry import find_recipe as find_recipe
+from qmargin.recipes.speakers import speakers_small as speakers_small
+from qmargin.recipes.speakers import voxceleb_ecapa1024 as voxceleb_ecapa1024
+from qmargin.recipes.speakers import voxceleb_resnet34 as voxceleb_resnet34
+from qmargin.recipes.speakers import voxceleb_resnet34_large_margin as voxceleb_resnet34_large_margin
 
 __all__ = [
     "FACE_SETS",
@@ -22,4 +26,8 @@ __all__ = [
     "faces_small",
     "find_recipe",
     "million",
+    "speakers_small",
+    "voxceleb_ecapa1024",
+    "voxceleb_resnet34",
+    "voxceleb_resnet34_large_margin",
 ]

@@ -7,6 +7,7 @@ from qmargin.scoring.embed import embed_files as embed_files
 from qmargin.scoring.embed import embed_files_onnx as embed_files_onnx
 from qmargin.scoring.embed import embed_files_torchscript as embed_files_torchscript
 from qmargin.scoring.embed import embed_run as embed_run
+from qmargin.scoring.embed import embed_samples as embed_samples
 from qmargin.scoring.features import Embedder as Embedder
 from qmargin.scoring.features import Features as Features
 from qmargin.scoring.models import embed_files_with as embed_files_with
@@ -29,6 +30,7 @@ __all__ = [
     "embed_files_torchscript",
     "embed_files_with",
     "embed_run",
+    "embed_samples",
     "find_pooling",
     "open_embedder",
     "pair_cosines",

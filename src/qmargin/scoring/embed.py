@@ -1,10 +1,10 @@
-"""From images to embeddings: each image and its mirror, their raw embeddings added, no randomness."""
+"""From samples to embeddings, no randomness: an image and its mirror, raw embeddings added; a recording as it is."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, Samples, normalise, sequential
+from qmargin.data.sample_table import SampleTable
+from qmargin.data.speech import Utterances
 from qmargin.scoring.onnx_model import OnnxBackbone
+from qmargin.scoring.speech import embed_utterances, listed_recordings
 from qmargin.scoring.torchscript_model import TorchScriptBackbone
-from qmargin.training import RunFolder, TrainConfig
+from qmargin.training import DataConfig, RunFolder, SpeechDataConfig, TrainConfig
 from qmargin.training.checkpoint import State, open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
 from qmargin.training.state import check_device
@@ -25,11 +28,11 @@ from qmargin.training.weights import load_weights
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of a set of images, in the order of the manifest."""
+    """Embeddings of a set of images or utterances, in the order of the manifest."""
 
-    vectors: NDArray[np.float32]  # (images, dim), raw
-    identities: NDArray[np.str_]  # (images,)
-    paths: NDArray[np.str_]  # (images,)
+    vectors: NDArray[np.float32]  # (samples, dim), raw
+    identities: NDArray[np.str_]  # (samples,)
+    paths: NDArray[np.str_]  # (samples,)
     step: int = 0  # of the training that made the backbone; 0 where that is not known
 
     def save(self, path: Path) -> None:
@@ -72,6 +75,23 @@ def embed(
     return Embeddings(vectors, np.array(identities), np.array(paths))
 
 
+def embed_samples(
+    backbone: nn.Module,
+    samples: SampleTable,
+    data: DataConfig | SpeechDataConfig,
+    *,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> Embeddings:
+    """Embed the samples of a config's source, images or utterances, each as its kind is embedded."""
+    if isinstance(data, SpeechDataConfig):
+        assert isinstance(samples, Utterances), "of the config's kind"
+        vectors = embed_utterances(backbone, samples, data.front_end, device=device, quiet=quiet)
+        paths, identities, _ = zip(*samples.rows(), strict=True)
+        return Embeddings(vectors, np.array(identities), np.array(paths))
+    return embed(backbone, cast("Samples", samples), data.image, device=device, quiet=quiet)
+
+
 def embedding_batches(
     backbone: nn.Module,
     manifest: Samples,
@@ -93,7 +113,7 @@ def embedding_batches(
 
 
 def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddings:
-    """Embed a split of a run's images with the run's newest checkpoint, and leave the .npz in its folder.
+    """Embed a split of a run's images or utterances with the run's newest checkpoint, and leave the .npz in its folder.
 
     Args:
         run: folder of the run.
@@ -109,20 +129,22 @@ def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddin
 
 
 def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None) -> Embeddings:
-    """Embed any images with the newest checkpoint of a run; nothing is left in its folder.
+    """Embed any files with the newest checkpoint of a run; nothing is left in its folder.
 
     Args:
         run: folder of the run.
-        files: images, each once; they are decoded as the run's config says.
+        files: images, or recordings where the run was trained on speech, each once; they are read as its config says.
         device: where to compute; that of the training unless given.
 
     Returns:
         Embeddings in the order of `files`, with paths from the root on and without identities (all "unknown").
 
     Raises:
-        ValueError: the same file twice, a file that is no image, or no checkpoint.
+        ValueError: the same file twice, a file that is no image or recording, or no checkpoint.
     """
-    return trained_backbone(run, device).embed(listed(files))
+    model = trained_backbone(run, device)
+    speech = isinstance(model.config.data, SpeechDataConfig)
+    return model.embed(listed_recordings(files) if speech else listed(files))
 
 
 def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
@@ -164,9 +186,9 @@ class Trained(NamedTuple):
     device: str
     origin: State  # "manifest" (digest) and "step" of the checkpoint
 
-    def embed(self, samples: Samples) -> Embeddings:
-        """Embeddings of samples, with the step of the weights."""
-        found = embed(self.backbone, samples, self.config.data.image, device=self.device)
+    def embed(self, samples: SampleTable) -> Embeddings:
+        """Embeddings of samples of the config's kind, with the step of the weights."""
+        found = embed_samples(self.backbone, samples, self.config.data, device=self.device)
         return replace(found, step=self.origin["step"])
 
 

@@ -68,7 +68,7 @@ class Embedder:
     def of_run(cls, run: RunFolder, device: str | None = None) -> "Embedder":
         """The newest checkpoint of a run, on its device unless another is given; errors name what is missing."""
         model = trained_backbone(run, device)
-        return cls(model.backbone, model.config.data.image, model.device, model.origin["step"])
+        return cls(model.backbone, model.config.image_data.image, model.device, model.origin["step"])
 
     def embed(
         self, decode: Callable[[int], Pixels], images: int, *, mirrors: bool, batch_size: int = 128, workers: int = 2

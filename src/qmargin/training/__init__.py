@@ -8,6 +8,7 @@ from qmargin.training.loop import train as train
 from qmargin.training.options import AveragingConfig as AveragingConfig
 from qmargin.training.options import ValidationConfig as ValidationConfig
 from qmargin.training.signals import Interrupted as Interrupted
+from qmargin.training.speech_data import SpeechDataConfig as SpeechDataConfig
 
 __all__ = [
     "AveragingConfig",
@@ -15,6 +16,7 @@ __all__ = [
     "Interrupted",
     "OptimizerConfig",
     "RunFolder",
+    "SpeechDataConfig",
     "TrainConfig",
     "ValidationConfig",
     "train",

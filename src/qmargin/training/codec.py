@@ -10,8 +10,11 @@ from cattrs.errors import BaseValidationError
 from cattrs.strategies import configure_tagged_union, include_subclasses
 from cattrs.v import format_exception
 
+from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
+from qmargin.data.speech import Noise
 from qmargin.losses import Margin
 from qmargin.training.config import DataConfig, TrainConfig
+from qmargin.training.speech_data import SpeechDataConfig
 
 T = TypeVar("T")
 KIND = "kind"  # key that names the class where a field can hold several
@@ -24,9 +27,16 @@ def _converter() -> Converter:
     converter.register_structure_hook(float, lambda value, _: float(_exact(value, float, int)))
     for kind in (bool, int, str):
         converter.register_structure_hook(kind, _exact)
-    for owner, name in ((TrainConfig, "backbone"), (DataConfig, "source")):
+    for owner, name in ((TrainConfig, "backbone"), (DataConfig, "source"), (SpeechDataConfig, "source")):
         union = next(field.type for field in fields(owner) if field.name == name)
         configure_tagged_union(union, converter, tag_name=KIND)
+    for pair in (IResNetConfig | MobileFaceNetConfig, Noise):  # the first is what a model file holds
+        configure_tagged_union(pair, converter, tag_name=KIND)
+    noise: Any = Noise  # cattrs' types know classes only
+    converter.register_structure_hook(Noise | None, lambda value, _: value and converter.structure(value, noise))
+    converter.register_unstructure_hook(Noise | None, lambda value: value and converter.unstructure(value, noise))
+    data = next(field.type for field in fields(TrainConfig) if field.name == "data")
+    configure_tagged_union(data, converter, tag_name=KIND, default=DataConfig)  # configs of before speech say no kind
     include_subclasses(Margin, converter, union_strategy=_tagged)
     return converter
 

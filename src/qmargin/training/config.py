@@ -6,26 +6,35 @@ command line replaces single fields of it.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, cast, get_args
 
+import numpy as np
 import tyro
+from numpy.typing import NDArray
+from torch import Tensor
 
-from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
+from qmargin.backbones import EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
 from qmargin.data import (
     Augmentation,
+    ImageBatches,
     ImageFolders,
     ImageFormat,
     ManifestFile,
     OrlFaces,
     RecordFile,
+    Samples,
+    ShuffledBatches,
     SyntheticIdentities,
     TarShards,
+    normalise,
 )
+from qmargin.data.sample_table import SampleTable
 from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training._checks import above, at_least, in_range
 from qmargin.training.options import AveragingConfig, ValidationConfig
 from qmargin.training.schedule import DECAYS
+from qmargin.training.speech_data import SpeechDataConfig
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -65,6 +74,29 @@ class DataConfig:
             if getattr(self, name) is not None:
                 at_least(f"data.{name}", getattr(self, name), 1)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of the images."""
+        return self.image.shape
+
+    @property
+    def expected(self) -> dict[str, int | None]:
+        """Counts that the source must have, by the names in `expected_...`; None for any."""
+        return {"images": self.expected_images, "identities": self.expected_identities}
+
+    def class_counts(self, samples: SampleTable) -> NDArray[np.int64]:
+        """Images of each class of training (classes,): of each identity."""
+        return np.bincount(samples.labels, minlength=samples.num_classes)
+
+    def batches(self, samples: SampleTable, order: ShuffledBatches) -> ImageBatches:
+        """Training batches of the images, in that order."""
+        images = cast("Samples", samples)  # they come from `source`
+        return ImageBatches(images, self.image, self.augmentation, order, self.workers, processes=self.processes)
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """What the backbone takes, of a batch's `inputs` on its device: `normalise`."""
+        return normalise(inputs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -84,8 +116,10 @@ class OptimizerConfig:
     """The prototypes' weight decay as a multiple of `weight_decay`; 0 for none."""
     clip_norm: float = 5.0
     """Largest norm of the backbone's gradient; longer ones are shortened to it."""
-    decay: Literal["linear", "cosine", "constant"] = "linear"
+    decay: Literal["linear", "cosine", "constant", "exponential"] = "linear"
     """Shape of the learning rate after warm-up."""
+    final_learning_rate: float | None = None
+    """Learning rate that the exponential decay reaches at the end, in (0, learning_rate]; of no other decay."""
     warmup: float = 0.0
     """Share of the steps during which the learning rate rises linearly from 0, in [0, 1)."""
 
@@ -101,6 +135,16 @@ class OptimizerConfig:
                 raise ValueError(f"optimizer.{name} must be >= 0, got {getattr(self, name)}")
         if self.decay not in DECAYS:
             raise ValueError(f"optimizer.decay must be one of {sorted(DECAYS)}, got {self.decay!r}")
+        if (self.decay == "exponential") != (self.final_learning_rate is not None):
+            raise ValueError(
+                "optimizer.final_learning_rate and the exponential decay go together: got "
+                f"{self.final_learning_rate} with {self.decay!r}"
+            )
+        if self.final_learning_rate is not None and not 0.0 < self.final_learning_rate <= self.learning_rate:
+            raise ValueError(
+                f"optimizer.final_learning_rate must be in (0, {self.learning_rate:g}], the learning rate, got "
+                f"{self.final_learning_rate!r}"
+            )
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("optimizer.nesterov needs a momentum > 0: set optimizer.momentum or switch nesterov off")
 
@@ -111,10 +155,10 @@ class TrainConfig:
 
     recipe: Annotated[str, tyro.conf.Suppress]
     """Name of the recipe this setting was made from."""
-    data: DataConfig
-    """Images and identities."""
-    backbone: IResNetConfig | MobileFaceNetConfig
-    """Network from an image to its embedding."""
+    data: DataConfig | SpeechDataConfig
+    """Images or speech, and identities."""
+    backbone: IResNetConfig | MobileFaceNetConfig | EcapaConfig | SpeakerResNetConfig
+    """Network from an image, or from features of speech, to its embedding."""
     loss: ScheduledLoss
     """The loss and its schedules: the one field in which compared runs differ."""
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -186,8 +230,40 @@ class TrainConfig:
                 "averaging.last is the mean of the last steps of a run whose end is known, validation.patience ends it "
                 "early: take averaging.ema, or train to the end"
             )
-        if self.backbone.input_shape != self.data.image.shape:
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        """Refuse a backbone for other data, and for speech what is of images."""
+        if isinstance(self.data, SpeechDataConfig):
+            if self.channels_last:
+                raise ValueError("channels_last is an order of pixels: leave it off for speech")
+            if self.validation.watch is not None or self.validation.bins:
+                raise ValueError(
+                    "validation.watch keeps the best weights in a model file, and validation.bins are pairs of images: "
+                    "both are for images; for speech, validation.every alone reports figures on held-out speakers"
+                )
+        if self.backbone.input_shape != self.data.input_shape:
             raise ValueError(
-                f"the backbone takes images of (channels, height, width) {self.backbone.input_shape}, data.image "
-                f"delivers {self.data.image.shape}: set both to the same size"
+                f"the backbone takes {_described(self.backbone.input_shape)}, the data are "
+                f"{_described(self.data.input_shape)}: set both to the same"
             )
+
+    @property
+    def image_data(self) -> DataConfig:
+        """The data of a run on images; a ValueError where it is one on speech."""
+        if isinstance(self.data, SpeechDataConfig):
+            raise ValueError("this run was trained on speech, and images were asked for: give a run on images")
+        return self.data
+
+    @property
+    def image_backbone(self) -> IResNetConfig | MobileFaceNetConfig:
+        """The backbone of a run on images; a ValueError where it is one on speech."""
+        if isinstance(self.backbone, EcapaConfig | SpeakerResNetConfig):
+            raise ValueError("this run was trained on speech, and a backbone of images was asked for")
+        return self.backbone
+
+
+def _described(shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return f"features of speech of {shape[0]} bins"
+    return f"images of (channels, height, width) {shape}"

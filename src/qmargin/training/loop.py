@@ -3,10 +3,10 @@
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from qmargin.data import ImageBatches, Samples, ShuffledBatches, write_manifest
+from qmargin.data import ShuffledBatches, write_manifest
+from qmargin.data.sample_table import SampleTable
 from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
@@ -64,9 +64,9 @@ def _train(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     validation = Validation(config, validate, run.best)
-    counts = torch.from_numpy(np.bincount(labels, minlength=samples.num_classes))  # (classes,)
+    counts = torch.from_numpy(config.data.class_counts(samples))  # (classes,)
     # before the folder: a bad device leaves no trace
-    state = TrainingState.create(config, samples.num_classes, counts, world)
+    state = TrainingState.create(config, len(counts), counts, world)
     _initialise(config, state, run)
 
     def checkpoint() -> None:
@@ -87,8 +87,7 @@ def _train(
             return run
         world.seed_dropout(config.seed, state.step)
         state.backbone.train()
-        data = config.data
-        batches = ImageBatches(samples, data.image, data.augmentation, order, data.workers, processes=data.processes)
+        batches = config.data.batches(samples, order)
         log = world.log(run, start=state.step, steps=steps, every=config.log_every, title=title)
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:
@@ -120,21 +119,21 @@ def _initialise(config: TrainConfig, state: TrainingState, run: RunFolder) -> No
         load_initial(config.init_from, state.backbone, state.head if config.init_head else None)
 
 
-def read_samples(config: TrainConfig) -> Samples:
+def read_samples(config: TrainConfig) -> SampleTable:
     """The manifest of a config, with its validation identities held out.
 
     Raises:
         ValueError: other counts than the config expects, and what the source refuses.
     """
-    manifest = config.data.source.read()
+    manifest: SampleTable = config.data.source.read()
     _check_counts(manifest, config)
     held_out = config.data.validation_identities
     return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
 
 
-def _check_counts(manifest: Samples, config: TrainConfig) -> None:
+def _check_counts(manifest: SampleTable, config: TrainConfig) -> None:
     """A recipe of a public set names its size: a copy of another size is another set, and its figures another's."""
-    expected = {"images": config.data.expected_images, "identities": config.data.expected_identities}
+    expected = config.data.expected
     if any(count is not None for count in expected.values()):
         samples = manifest.subset("train")
         found = {"images": len(samples), "identities": samples.num_classes}
@@ -146,7 +145,7 @@ def _check_counts(manifest: Samples, config: TrainConfig) -> None:
                 )
 
 
-def check_manifest(manifest: Samples, saved: State, run: RunFolder) -> None:
+def check_manifest(manifest: SampleTable, saved: State, run: RunFolder) -> None:
     """Refuse to go on from a checkpoint of other images or identities."""
     if saved["manifest"] != manifest.digest:
         raise ValueError(

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qmargin.data import Batch, normalise
+from qmargin.data import Batch
+from qmargin.data.speech import SpeechBatch
 from qmargin.heads import HeadStats
 from qmargin.training.config import TrainConfig
 from qmargin.training.guard import NonFiniteError, first_bad_gradient, first_bad_layer, gradient_values
@@ -25,12 +26,12 @@ class StepResult(NamedTuple):
     settings: dict[str, float]
 
 
-def train_step(state: TrainingState, batch: Batch, config: TrainConfig, steps: int) -> StepResult:
+def train_step(state: TrainingState, batch: Batch | SpeechBatch, config: TrainConfig, steps: int) -> StepResult:
     """One step of gradient descent: gradients of all parts of the batch, clipping, update, mean of the weights.
 
     Args:
         state: is moved on by one step.
-        batch: its images.
+        batch: its images or segments.
         config: of the run.
         steps: of the whole training, for the schedules.
 
@@ -39,7 +40,9 @@ def train_step(state: TrainingState, batch: Batch, config: TrainConfig, steps: i
             leaves the step out instead, and the loss is scaled less.
     """
     optimizer = config.optimizer
-    rate = learning_rate(state.step, steps, optimizer.learning_rate, optimizer.warmup, optimizer.decay)
+    rate = learning_rate(
+        state.step, steps, optimizer.learning_rate, optimizer.warmup, optimizer.decay, optimizer.final_learning_rate
+    )
     state.set_learning_rate(rate)
     state.head.loss = loss = config.loss.at(state.step / steps, state.controlled)
 
@@ -59,19 +62,19 @@ def train_step(state: TrainingState, batch: Batch, config: TrainConfig, steps: i
     )
 
 
-def _accumulate(state: TrainingState, batch: Batch, config: TrainConfig) -> tuple[Tensor, HeadStats]:
+def _accumulate(state: TrainingState, batch: Batch | SpeechBatch, config: TrainConfig) -> tuple[Tensor, HeadStats]:
     """Gradients of the mean loss of a batch, part after part; that loss and the statistics, means over the parts."""
     parts = config.gradient_accumulation
     losses: list[Tensor] = []
     stats: list[HeadStats] = []
-    for pixels, own in zip(batch.images.chunk(parts), batch.labels.chunk(parts), strict=True):
-        images = normalise(pixels.to(config.device, non_blocking=True))  # (batch / parts, channels, height, width)
+    for part, own in zip(batch.inputs.chunk(parts), batch.labels.chunk(parts), strict=True):
+        inputs = config.data.prepared(part.to(config.device, non_blocking=True))  # (batch / parts, ...)
         labels = own.to(config.device, non_blocking=True)  # (batch / parts,)
         if config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         with _precision(config):
-            embeddings = state.forward(images)  # (batch / parts, dim)
-        value = _finite_loss(state, config, images, embeddings, labels)
+            embeddings = state.forward(inputs)  # (batch / parts, dim)
+        value = _finite_loss(state, config, inputs, embeddings, labels)
         state.scaler.scale(value / parts).backward()  # parts are equal: the mean of their means is the batch's
         losses.append(value.detach())
         stats.append(state.head.stats)
@@ -110,14 +113,14 @@ def _precision(config: TrainConfig) -> torch.autocast:
 
 
 def _finite_loss(
-    state: TrainingState, config: TrainConfig, images: Tensor, embeddings: Tensor, labels: Tensor
+    state: TrainingState, config: TrainConfig, inputs: Tensor, embeddings: Tensor, labels: Tensor
 ) -> Tensor:
     try:
         value: Tensor = state.head(embeddings, labels)
     except ValueError as error:
         with _precision(config):
-            raise NonFiniteError(f"{error} ({first_bad_layer(state.backbone, images)})") from error
+            raise NonFiniteError(f"{error} ({first_bad_layer(state.backbone, inputs)})") from error
     if not bool(value.isfinite()):
         with _precision(config):
-            raise NonFiniteError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, images)})")
+            raise NonFiniteError(f"the loss is {value.item()} ({first_bad_layer(state.backbone, inputs)})")
     return value

@@ -98,5 +98,7 @@ class Validation:
             return
         config = self.config
         source = f"qmargin recipe {config.recipe}, loss {config.loss.name}, best {self.settings.watch}"
-        said = ModelConfig(backbone=config.backbone, image=config.data.image, source=source, step=state.step)
+        said = ModelConfig(
+            backbone=config.image_backbone, image=config.image_data.image, source=source, step=state.step
+        )
         write_model(self.best, said, state.evaluated.state_dict())

@@ -1,0 +1,189 @@
+"""Speech on the CPU: real-time factors of features and embeddings, and how long a training step waits for its data.
+
+    python benchmarks/speech.py [--threads 2] [--seconds 60] [--steps 10] [--out FILE]
+
+A real-time factor is seconds of computing per second of sound; smaller is faster. Sound is noise made here: what is in
+it does not change the time. `features` are those of one recording after the other, `torch` the same filter banks with
+torch alone (FFT, matrix product), equal to 1e-3. `embeddings` are of utterances of 2 to 6 s: each by itself, and
+eight at a time, padded and masked. `waiting` is the share of a training step (forward, backward, update of backbone and
+head) that stands still until the next batch of segments is there.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from qmargin._files import write_text
+from qmargin.backbones import EcapaConfig, SpeakerResNetConfig
+from qmargin.data import ShuffledBatches
+from qmargin.data.speech import FrontEnd, SpeakerFolders, SpeechAugmentation, SyntheticNoise
+from qmargin.recipes import find_recipe
+from qmargin.training import SpeechDataConfig, TrainConfig
+from qmargin.training.state import TrainingState
+from qmargin.training.step import train_step
+
+RATE = 16_000
+AGREEMENT = 1e-3  # of log filter banks
+WARM_UP = 2  # steps that start the threads
+BATCH = 16
+BACKBONES: dict[str, EcapaConfig | SpeakerResNetConfig] = {
+    "ECAPA c512": EcapaConfig(channels=512),
+    "ECAPA c1024": EcapaConfig(channels=1024),
+    "ResNet34-TSTP": SpeakerResNetConfig(),
+}
+COLUMNS = ["what", "how", "value", "unit"]
+
+
+def seconds_of(action: Callable[[], object], repeats: int = 3) -> float:
+    """Shortest time of some calls, after one that warms up."""
+    action()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+class TorchFbank:
+    """The features of `FrontEnd.wespeaker()`, with torch alone."""
+
+    def __init__(self) -> None:
+        mels = 1127.0 * np.log1p(np.arange(257) * RATE / 512 / 700.0)
+        low, high = 1127.0 * np.log1p(np.array([20.0, RATE / 2]) / 700.0)
+        edges = np.linspace(low, high, 82)
+        rise = (mels - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+        fall = (edges[2:, None] - mels) / (edges[2:] - edges[1:-1])[:, None]
+        self.bank = torch.tensor(np.clip(np.minimum(rise, fall), 0.0, None).T, dtype=torch.float32)  # (257, bins)
+        self.window = torch.hamming_window(400, periodic=False)
+
+    def __call__(self, wave: Tensor) -> Tensor:
+        """Features (frames, bins) of a wave (samples,)."""
+        frames = (wave * 2.0**15).unfold(0, 400, 160)  # (frames, 400)
+        frames = frames - frames.mean(dim=1, keepdim=True)
+        before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+        spectrum = torch.fft.rfft((frames - 0.97 * before) * self.window, n=512)
+        power = spectrum.real.square() + spectrum.imag.square()  # (frames, 257)
+        features = (power @ self.bank).clamp(min=torch.finfo(torch.float32).eps).log()
+        centred: Tensor = features - features.mean(dim=0)
+        return centred
+
+
+def noise(seconds: float, seed: int = 0) -> NDArray[np.float32]:
+    """Sound for the clock."""
+    return 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE), dtype=np.float32)
+
+
+def features_rows(seconds: float) -> list[list[str]]:
+    """Real-time factors of features, of recordings of 4 s."""
+    waves = [noise(4.0, seed) for seed in range(round(seconds / 4))]
+    front_end, baseline = FrontEnd.wespeaker(), TorchFbank()
+    tensors = [torch.from_numpy(wave) for wave in waves]
+    difference = np.abs(front_end.features(waves[0]) - baseline(tensors[0]).numpy()).max()
+    if difference > AGREEMENT:
+        raise ValueError(f"the two filter banks differ by {difference}: their times say nothing")
+    ways: dict[str, Callable[[], object]] = {
+        "kaldi-native-fbank": lambda: [front_end.features(wave) for wave in waves],
+        "torch": lambda: [baseline(wave) for wave in tensors],
+    }
+    sound = 4 * len(waves)
+    return [["features", name, f"{seconds_of(way) / sound:.5f}", "real-time factor"] for name, way in ways.items()]
+
+
+def embedding_rows(seconds: float) -> Iterator[list[str]]:
+    """Real-time factors of embeddings, of utterances of 2 to 6 s."""
+    lengths = np.random.default_rng(0).integers(200, 600, size=8 * max(round(seconds / 32), 1))
+    sound = float(lengths.sum()) / 100  # seconds
+    utterances = [torch.randn(int(length), 80) for length in np.sort(lengths)]
+    batches = [utterances[start : start + 8] for start in range(0, len(utterances), 8)]
+    for name, config in BACKBONES.items():
+        backbone = config.build().eval()
+
+        def alone(backbone: nn.Module = backbone) -> None:
+            with torch.inference_mode():
+                for utterance in utterances:
+                    backbone(utterance[None])
+
+        def masked(backbone: nn.Module = backbone) -> None:
+            with torch.inference_mode():
+                for batch in batches:
+                    backbone(pad_sequence(batch, batch_first=True), torch.tensor([len(one) for one in batch]))
+
+        for way, action in (("one at a time", alone), ("eight, masked", masked)):
+            yield [f"embeddings {name}", way, f"{seconds_of(action, 2) / sound:.4f}", "real-time factor"]
+
+
+def waiting_rows(steps: int) -> Iterator[list[str]]:
+    """Shares of training steps spent waiting for data, for the small recipe's network and for ECAPA c512."""
+    recipe = find_recipe("speakers-small").with_loss("qmargin")
+    with tempfile.TemporaryDirectory() as folder:
+        for speaker in range(64):
+            (Path(folder) / f"id{speaker}").mkdir()
+            for part in range(2):
+                soundfile.write(f"{folder}/id{speaker}/{part}.flac", noise(5.0, 2 * speaker + part), RATE)
+        for name, backbone in (("speakers-small", recipe.backbone), ("ECAPA c512", BACKBONES["ECAPA c512"])):
+            for workers in (1, 2):
+                augmentation = SpeechAugmentation(speeds=(1.0, 0.9, 1.1), noise=SyntheticNoise(rooms=0))
+                data = SpeechDataConfig(
+                    source=SpeakerFolders(train=Path(folder)), frames=200, augmentation=augmentation, workers=workers
+                )
+                waited, whole = waiting(replace(recipe, data=data, backbone=backbone, batch_size=BATCH), steps)
+                way = f"{workers} threads for data" if workers > 1 else "1 thread for data"
+                yield [f"waiting {name}", way, f"{100 * waited / whole:.1f}", "% of a step"]
+                yield [f"step {name}", way, f"{BATCH * steps / whole:.1f}", "segments a second"]
+
+
+def waiting(config: TrainConfig, steps: int) -> tuple[float, float]:
+    """Seconds of waiting for data, and of everything, in so many training steps."""
+    samples = config.data.source.read()
+    order = ShuffledBatches(len(samples), config.batch_size, config.seed)
+    state = TrainingState.create(config, len(config.data.class_counts(samples)))
+    state.backbone.train()
+    waited = whole = 0.0
+    with closing(config.data.batches(samples, order).iterate(0, steps + WARM_UP)) as stream:
+        began = time.perf_counter()
+        for batch in stream:
+            arrived = time.perf_counter()
+            train_step(state, batch, config, steps + WARM_UP)
+            if state.step > WARM_UP:
+                waited += arrived - began
+                whole += time.perf_counter() - began
+            began = time.perf_counter()
+    return waited, whole
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2, help="of torch's operators")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of sound")
+    parser.add_argument("--steps", type=int, default=10, help="of training for each row")
+    parser.add_argument("--out", type=Path, help="CSV to write")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    rows = []
+    for row in chain(
+        features_rows(arguments.seconds), embedding_rows(arguments.seconds), waiting_rows(arguments.steps)
+    ):
+        rows.append(row)
+        print("  ".join(f"{cell:<24}" for cell in row).rstrip(), flush=True)
+    if arguments.out is not None:
+        lines = [",".join(COLUMNS), *(",".join(f'"{cell}"' if "," in cell else cell for cell in row) for row in rows)]
+        write_text(arguments.out, "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Speaker recipes: the two of WeSpeaker's VoxCeleb2 training, and one that trains on a laptop."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from qmargin.backbones import EcapaConfig, SpeakerResNetConfig
+from qmargin.data.speech import (
+    FrontEnd,
+    RecordedNoise,
+    SpeakerFolders,
+    SpecAugment,
+    SpeechAugmentation,
+    SpeechTable,
+    SyntheticNoise,
+)
+from qmargin.losses import ScheduledLoss
+from qmargin.training import AveragingConfig, OptimizerConfig, SpeechDataConfig, TrainConfig
+
+SPEEDS = (1.0, 0.9, 1.1)
+EPOCHS = 150
+WARMUP_EPOCHS = 6
+# WeSpeaker's rate is warm-up x 0.1 x (5e-5 / 0.1)^(share done) x (images a step / 64): at 256 a step and the end of
+# warm-up 0.4 x 5e-4^(6/150) = 0.295, and 4 x 5e-5 in the end. Here the rates are written as they are used.
+PEAK, LAST = 0.295, 2e-4
+STEPS_AN_EPOCH = 4265  # 1,092,009 utterances, 256 a step
+TUNING_EPOCHS = 5
+# 1e-4 to 2.5e-5 in five epochs, one of warm-up, times 128 / 64: 2e-4 x 0.25^(1/5) at its end
+TUNING_PEAK, TUNING_LAST = 1.52e-4, 5e-5
+
+
+def voxceleb_resnet34(loss: ScheduledLoss) -> TrainConfig:
+    """ResNet34-TSTP on VoxCeleb2 dev as WeSpeaker trains it: speeds as new speakers, MUSAN and rooms, 150 epochs."""
+    return _voxceleb("voxceleb-resnet34", SpeakerResNetConfig(embedding_dim=256), loss)
+
+
+def voxceleb_ecapa1024(loss: ScheduledLoss) -> TrainConfig:
+    """ECAPA-TDNN of 1024 channels on VoxCeleb2 dev as WeSpeaker trains it; the same schedule as voxceleb-resnet34."""
+    return _voxceleb("voxceleb-ecapa1024", EcapaConfig(channels=1024, embedding_dim=192), loss)
+
+
+def voxceleb_resnet34_large_margin(loss: ScheduledLoss) -> TrainConfig:
+    """Large-margin fine-tuning of a voxceleb-resnet34 run: 5 epochs of 6 s segments with a larger margin."""
+    base = voxceleb_resnet34(loss)
+    assert isinstance(base.data, SpeechDataConfig), "it is a recipe of speech"
+    return replace(
+        base,
+        recipe="voxceleb-resnet34-large-margin",
+        data=replace(base.data, frames=600),
+        optimizer=replace(
+            base.optimizer, learning_rate=TUNING_PEAK, final_learning_rate=TUNING_LAST, warmup=1 / TUNING_EPOCHS
+        ),
+        averaging=AveragingConfig(),
+        epochs=TUNING_EPOCHS,
+        batch_size=128,
+        init_from=Path("runs/voxceleb-resnet34"),
+        init_head=True,
+    )
+
+
+def speakers_small(loss: ScheduledLoss) -> TrainConfig:
+    """A narrow ECAPA-TDNN on the recordings of a CSV file, with made-up noise: for a CPU and some 3,000 utterances."""
+    return TrainConfig(
+        recipe="speakers-small",
+        data=SpeechDataConfig(
+            source=SpeechTable(path=Path("manifest.csv"), train=("train", "extra")),
+            front_end=FrontEnd.wespeaker(),
+            frames=150,
+            augmentation=SpeechAugmentation(speeds=SPEEDS, noise=SyntheticNoise(rooms=0), masks=SpecAugment()),
+        ),
+        backbone=EcapaConfig(channels=64, pooled=192, bottleneck=64, embedding_dim=128),
+        loss=loss,
+        optimizer=OptimizerConfig(
+            learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, warmup=0.1, decay="cosine"
+        ),
+        epochs=20,
+        batch_size=64,
+        threads=1,
+        log_every=20,
+        checkpoint_every=200,
+    )
+
+
+def _voxceleb(name: str, backbone: EcapaConfig | SpeakerResNetConfig, loss: ScheduledLoss) -> TrainConfig:
+    return TrainConfig(
+        recipe=name,
+        data=SpeechDataConfig(
+            source=SpeakerFolders(train=Path("voxceleb2/dev/wav")),
+            front_end=FrontEnd.wespeaker(),
+            frames=200,
+            augmentation=SpeechAugmentation(
+                speeds=SPEEDS,
+                noise=RecordedNoise(musan=Path("musan"), impulse_responses=Path("simulated_rirs")),
+                noise_probability=0.6,
+            ),
+            workers=8,
+        ),
+        backbone=backbone,
+        loss=loss,
+        optimizer=OptimizerConfig(
+            learning_rate=PEAK,
+            final_learning_rate=LAST,
+            decay="exponential",
+            warmup=WARMUP_EPOCHS / EPOCHS,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=1e-4,
+        ),
+        averaging=AveragingConfig(last=10, every=STEPS_AN_EPOCH),
+        epochs=EPOCHS,
+        batch_size=256,
+        log_every=50,
+        checkpoint_every=4000,
+    )

@@ -1,0 +1,128 @@
+"""A run on speech, from folders of recordings to figures, as a user of the command line meets it."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.voices import write_voices
+
+from qmargin.cli import main
+from qmargin.cli.train import _with_absolute_paths
+from qmargin.data.speech import RecordedNoise, SpeakerFolders
+from qmargin.protocols.score_files import read_scores
+from qmargin.recipes import find_recipe
+from qmargin.scoring.vector_files import read_vectors
+from qmargin.training import SpeechDataConfig
+
+TINY = """
+--data.frames 40 --data.front-end.bins 24 --backbone.bins 24 --backbone.channels 16 --backbone.pooled 24
+--backbone.bottleneck 8 --backbone.embedding-dim 12 --batch-size 6 --epochs 2 --log-every 1 --data.workers 1
+--data.validation-identities 3
+"""
+SPLITS = ("train",) * 8 + ("held",) * 4
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight speakers to train on and four others; a table of them, and a trial list of the others."""
+    folder = tmp_path_factory.mktemp("voices")
+    write_voices(folder, speakers=12, utterances=2)
+    names = [f"id{speaker}/video/{utterance}.wav" for speaker in range(12) for utterance in range(2)]
+    rows = [f"{name},{name.split('/')[0]},{SPLITS[row // 2]}" for row, name in enumerate(names)]
+    (folder / "table.csv").write_text("\n".join(["path,speaker,split", *rows]) + "\n")
+    pairs = list(combinations(names[16:], 2))
+    (folder / "trials").write_text("".join(f"{int(a[:4] == b[:4])} {a} {b}\n" for a, b in pairs))
+    (folder / "wav.scp").write_text("".join(f"{name} {folder / name}\n" for name in names))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(voices: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "speech"
+    source = ["--data.source.path", str(voices / "table.csv")]
+    splits = ["--data.source.train", "train", "--data.source.test", "held"]
+    main(["train", "speakers-small", "--out", str(out), *source, *splits, *TINY.split()])
+    return out
+
+
+def test_paths_at_any_depth_are_kept_from_the_root_on() -> None:
+    config = _with_absolute_paths(find_recipe("voxceleb-resnet34").with_loss())
+    assert isinstance(config.data, SpeechDataConfig)
+    assert config.data.source == SpeakerFolders(train=Path.cwd() / "voxceleb2/dev/wav")
+    noise = RecordedNoise(musan=Path.cwd() / "musan", impulse_responses=Path.cwd() / "simulated_rirs")
+    assert config.data.augmentation.noise == noise
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    assert stopped.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_evaluate_judges_every_pair_of_held_out_utterances(run: Path) -> None:
+    main(["evaluate", str(run), "--resamples", "40"])
+    figures = json.loads((run / "metrics-test.json").read_text())
+    assert (figures["genuine"], figures["impostor"]) == (4, 24)
+
+
+def test_embed_finds_recordings_by_folder_or_by_list(run: Path, voices: Path, tmp_path: Path) -> None:
+    main(["embed", str(run), "--audio", str(voices), "--out", str(tmp_path / "a.npz")])
+    main(["embed", str(run), "--audio-list", str(voices / "wav.scp"), "--out", str(tmp_path / "b.npz")])
+    first, second = (read_vectors(tmp_path / name) for name in ("a.npz", "b.npz"))
+    assert len(first.ids) == 24
+    rows = second.locate(first.ids, "the list")
+    np.testing.assert_allclose(first.vectors, second.vectors[rows], atol=1e-4)
+
+
+def test_evaluate_scores_trial_lists(run: Path, voices: Path) -> None:
+    main(["evaluate", str(run), "--trials", str(voices / "trials"), "--audio", str(voices), "--resamples", "40"])
+    scored = read_scores(run / "trials" / "scores.txt")
+    vectors = read_vectors(run / "trials" / "embeddings.npz")
+    unit = vectors.vectors / np.linalg.norm(vectors.vectors, axis=1, keepdims=True)
+    pairs = [line.split()[1:] for line in (voices / "trials").read_text().splitlines()]
+    rows = vectors.locate(np.array(pairs).ravel(), "the trials").reshape(-1, 2)
+    np.testing.assert_allclose(scored.scores, (unit[rows[:, 0]] * unit[rows[:, 1]]).sum(axis=1), atol=1e-5)
+    (report,) = json.loads((run / "trials" / "metrics.json").read_text())["lists"]
+    assert (report["genuine"], report["impostor"], report["speakers"]) == (4, 24, 4)
+    by_list = ["--trials", str(voices / "trials"), "--audio-list", str(voices / "wav.scp"), "--resamples", "40"]
+    main(["evaluate", str(run), *by_list])
+    np.testing.assert_allclose(read_scores(run / "trials" / "scores.txt").scores, scored.scores, atol=1e-5)
+
+
+def test_verify_decides_on_two_recordings(run: Path, voices: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["threshold", str(run), "--far", "0.2"])
+    pair = [str(voices / "id9" / "video" / f"{utterance}.wav") for utterance in range(2)]
+    main(["verify", *pair, "--run", str(run)])
+    assert "3 people of the validation split" in " ".join(capsys.readouterr().out.split())
+
+
+def test_images_and_recordings_are_not_mixed_up(
+    run: Path, voices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ("--out", tmp_path / "x.npz")
+    (tmp_path / "picture.png").write_bytes(b"")
+    assert "trained on speech: give recordings (--audio)" in refused(capsys, "embed", run, "--images", tmp_path, *out)
+    assert "give one of --images, --audio, --audio-list, got none" in refused(capsys, "embed", run, *out)
+    both = ("--audio", voices, "--images", tmp_path)
+    assert "got --images and --audio" in refused(capsys, "embed", run, *both, *out)
+    model = tmp_path / "m.onnx"
+    assert "takes images: recordings are embedded by a run on" in refused(
+        capsys, "embed", model, "--audio", voices, *out
+    )
+    pictures = ("--worst", 3, "--worst-far", 0.1, "--thumbnails", "--resamples", 40)
+    assert "trained on speech, and images were asked for" in refused(capsys, "evaluate", run, *pictures)
+
+
+def test_trials_need_their_recordings(run: Path, voices: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = ("evaluate", run, "--trials", voices / "trials")
+    assert "goes with --audio DIR or --audio-list FILE" in refused(capsys, *trials)
+    assert "goes with --audio DIR or --audio-list FILE" in refused(capsys, "evaluate", run, "--audio", voices)
+    (voices / "short.scp").write_text(f"id8/video/0.wav {voices / 'id8/video/0.wav'}\n")
+    said = refused(capsys, *trials, "--audio-list", voices / "short.scp")
+    assert "has no recording of 'id10/video/0.wav'; 7 of the 8 utterances" in said
+    assert "there is no such file" in refused(capsys, *trials, "--audio", voices / "id0")
+    (voices / "pipe.scp").write_text("id8/video/0.wav sph2pipe a.sph |\n")
+    assert "commands are not run here" in refused(capsys, *trials, "--audio-list", voices / "pipe.scp")

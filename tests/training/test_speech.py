@@ -1,0 +1,176 @@
+"""Speech through the loop that trains images: the same folder, log, checkpoints and resuming."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.voices import write_voices
+
+from qmargin.backbones import EcapaConfig, SpeakerResNetConfig
+from qmargin.data.speech import (
+    FrontEnd,
+    RecordedNoise,
+    SpeakerFolders,
+    SpecAugment,
+    SpeechAugmentation,
+    SyntheticNoise,
+)
+from qmargin.metrics import eer
+from qmargin.protocols import all_pairs, training_validator
+from qmargin.recipes import find_recipe
+from qmargin.scoring import embed_files, embed_run
+from qmargin.scoring.embed import trained_backbone
+from qmargin.training import Interrupted, RunFolder, SpeechDataConfig, TrainConfig, loop, train
+from qmargin.training.checkpoint import open_checkpoint
+from qmargin.training.codec import from_json, to_json
+from qmargin.training.options import ValidationConfig
+from qmargin.training.step import train_step
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six speakers to train on, and four others."""
+    folder = tmp_path_factory.mktemp("voices")
+    write_voices(folder / "train", speakers=6, utterances=3)
+    write_voices(folder / "test", speakers=4, utterances=2, first=6)
+    return folder
+
+
+@pytest.fixture
+def tiny(voices: Path) -> TrainConfig:
+    config = find_recipe("speakers-small").with_loss("qmargin")
+    return replace(
+        config,
+        data=SpeechDataConfig(
+            source=SpeakerFolders(train=voices / "train", test=voices / "test"),
+            front_end=FrontEnd(bins=24),
+            frames=40,
+            augmentation=SpeechAugmentation(
+                speeds=(1.0, 0.9), noise=SyntheticNoise(rooms=2), masks=SpecAugment(bins=3, frames=4)
+            ),
+        ),
+        backbone=EcapaConfig(channels=16, pooled=24, bottleneck=8, embedding_dim=12, bins=24),
+        epochs=3,
+        batch_size=6,
+        log_every=1,
+        checkpoint_every=2,
+    )
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    with open_checkpoint(run.checkpoint) as saved:
+        return {
+            f"{part}.{name}": tensor.read() for part in ("backbone", "head") for name, tensor in saved[part].items()
+        }
+
+
+def test_speech_trains_in_the_loop_of_images(tiny: TrainConfig, tmp_path: Path) -> None:
+    run = train(tiny, tmp_path / "run")
+    assert weights(run)["head.weight"].shape == (2 * 6, 12)  # speeds times speakers
+    embeddings = embed_run(run, "test")
+    assert embeddings.vectors.shape == (8, 12)
+    assert set(embeddings.identities) == {"id6", "id7", "id8", "id9"}
+    assert np.isfinite(embeddings.vectors).all()
+    assert json.loads(run.config.read_text())["data"]["front_end"]["window"] == "hamming"
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny, tmp_path / "whole")
+    steps = 0
+    real = train_step
+
+    def stopping(*arguments: object) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 6:
+            raise Interrupted("stopped by the test")
+        return real(*arguments)  # type: ignore[arg-type] # as they come
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", stopping)
+        with pytest.raises(Interrupted):
+            train(tiny, tmp_path / "stopped")
+    resumed = train(replace(tiny, data=replace(tiny.data, workers=1)), tmp_path / "stopped", resume=True)
+    expected, found = weights(whole), weights(resumed)
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_held_out_speakers_are_validated_on_the_way(tiny: TrainConfig, tmp_path: Path) -> None:
+    assert isinstance(tiny.data, SpeechDataConfig)
+    config = replace(
+        tiny, data=replace(tiny.data, validation_identities=3), epochs=2, validation=ValidationConfig(every=1)
+    )
+    run = train(config, tmp_path / "run", validate=training_validator(config))
+    trials = all_pairs(embed_run(run, "validation"))
+    assert list((tmp_path / "run").glob("validation*"))
+    assert training_validator(config)(trained_backbone(run).backbone)["identities.eer"] == eer(
+        trials.scores, trials.labels
+    )
+    with pytest.raises(ValueError, match=r"validation.bins are pairs of images: both are for images; for speech"):
+        replace(config, validation=ValidationConfig(every=1, watch="identities.eer"))
+    with pytest.raises(ValueError, match=r"channels_last is an order of pixels: leave it off for speech"):
+        replace(config, channels_last=True, device="cuda")
+
+
+def test_each_class_is_counted_once_for_each_speed(tiny: TrainConfig) -> None:
+    assert tiny.data.class_counts(loop.read_samples(tiny).subset("train")).tolist() == [3] * 12
+    with pytest.raises(ValueError, match=r"data.class_balance must be in \[0, 1\], got 2"):
+        SpeechDataConfig(source=SpeakerFolders(train=Path("voices")), class_balance=2.0)
+
+
+def test_extraction_uses_the_front_end_of_the_run(tiny: TrainConfig, voices: Path, tmp_path: Path) -> None:
+    run = train(replace(tiny, epochs=1), tmp_path / "run")
+    files = sorted((voices / "test").rglob("*.wav"))
+    first = embed_files(run, files)
+    np.testing.assert_array_equal(first.vectors, embed_files(run, files).vectors)
+    for row, file in enumerate(files):  # alone, as among the others
+        np.testing.assert_allclose(first.vectors[row], embed_files(run, [file]).vectors[0], atol=1e-4)
+    other = tiny.data
+    assert isinstance(other, SpeechDataConfig)
+    povey = replace(tiny, data=replace(other, front_end=replace(other.front_end, window="povey")), epochs=1)
+    run.config.write_text(to_json(povey))
+    assert np.abs(embed_files(run, files).vectors - first.vectors).max() > 1e-3
+
+
+def test_a_residual_network_trains_on_speech_too(tiny: TrainConfig, tmp_path: Path) -> None:
+    backbone = SpeakerResNetConfig(blocks=(1, 1, 1, 1), width=4, embedding_dim=12, bins=24)
+    run = train(replace(tiny, backbone=backbone, epochs=1), tmp_path / "run")
+    assert trained_backbone(run).embed(loop.read_samples(tiny).subset("test")).vectors.shape == (8, 12)
+
+
+@pytest.mark.parametrize(
+    "noise", [None, SyntheticNoise(rooms=3), RecordedNoise(musan=Path("m"), impulse_responses=Path("r"))]
+)
+def test_configs_of_speech_are_read_back_as_they_were(
+    tiny: TrainConfig, noise: SyntheticNoise | RecordedNoise | None
+) -> None:
+    assert isinstance(tiny.data, SpeechDataConfig)
+    config = replace(tiny, data=replace(tiny.data, augmentation=SpeechAugmentation(noise=noise)))
+    assert from_json(to_json(config), "config.json") == config
+
+
+def test_configs_of_before_speech_are_of_images() -> None:
+    config = find_recipe("faces-orl").with_loss()
+    tree = json.loads(to_json(config))
+    assert tree["data"].pop("kind") == "DataConfig"
+    assert from_json(json.dumps(tree), "config.json") == config
+
+
+def test_data_and_backbone_must_be_of_one_kind(tiny: TrainConfig) -> None:
+    faces = find_recipe("faces-orl").with_loss()
+    with pytest.raises(
+        ValueError, match=r"takes features of speech of 24 bins, the data are images of .*\(1, 28, 23\)"
+    ):
+        replace(tiny, data=faces.data)
+    with pytest.raises(ValueError, match=r"takes features of speech of 80 bins, the data are features of .* 24 bins"):
+        replace(tiny, backbone=EcapaConfig())
+    with pytest.raises(ValueError, match=r"this run was trained on speech, and images were asked for"):
+        _ = tiny.image_data
+    assert faces.image_data is faces.data
+    with pytest.raises(ValueError, match=r"data.frames must be an integer >= 1, got 0"):
+        SpeechDataConfig(source=SpeakerFolders(train=Path("voices")), frames=0)
