@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from qmargin.heads import HeadConfig
+from qmargin.optim import RowSGD
 from qmargin.training import TrainConfig
 from qmargin.training.checkpoint import open_checkpoint, save_checkpoint
-from qmargin.training.state import TrainingState, check_device
+from qmargin.training.state import TrainingState, _settings, check_device
 from qmargin.training.weights import load_weights
 
 CLASSES = 5
@@ -121,3 +122,15 @@ def test_a_checkpoint_with_one_optimizer_for_everything_is_refused(tiny: TrainCo
 def test_a_device_that_cannot_compute_is_refused(device: str) -> None:
     with pytest.raises(ValueError, match=rf"cannot compute on device '{device}': .*--device cpu works everywhere"):
         check_device(device)
+
+
+def test_settings_of_a_sharded_head_s_optimizer_fit_that_of_a_dense_one() -> None:
+    """A run of several ranks is resumed by one, whose small head has torch.optim.SGD."""
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    rows, dense = RowSGD([weight], lr=0.3, momentum=0.9), torch.optim.SGD([weight], lr=0.1)
+    for target, source in ((dense, rows), (rows, dense)):
+        (group,) = _settings(target, source.state_dict()["param_groups"])
+        target.load_state_dict({"state": {}, "param_groups": [group]})
+        assert target.param_groups[0]["lr"] == 0.3
+        weight.grad = torch.ones(2, 2)
+        target.step()

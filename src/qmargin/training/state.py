@@ -140,13 +140,23 @@ class TrainingState:
         }
         copy_weights(copies)
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict({"state": slots[name], "param_groups": state["optimizers"][name]["param_groups"]})
+            groups = _settings(optimizer, state["optimizers"][name]["param_groups"])
+            optimizer.load_state_dict({"state": slots[name], "param_groups": groups})
         if self.average is not None:
             self.average.n_averaged.fill_(state.get("averaged", 0))
         self.scaler.load_state_dict(state.get("scaler", {}))
         self.controlled = state.get("controlled", self.controlled)
         self.step = state["step"]
         _restore_generators(state["generators"])
+
+
+def _settings(optimizer: torch.optim.Optimizer, stored: list[State]) -> list[State]:
+    """The stored settings of an optimizer's groups that it knows: of one rank and of several they are two classes."""
+    own = optimizer.state_dict()["param_groups"]
+    return [
+        {name: saved.get(name, value) for name, value in group.items()}
+        for group, saved in zip(own, stored, strict=True)
+    ]
 
 
 def _slots(optimizer: torch.optim.Optimizer) -> State:
