@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from qmargin.data import ImageFormat, decode_image, normalise
+from qmargin.data import decode as module
 from qmargin.data.decode import MAX_PIXELS, Fit
 
 Save = Callable[..., Path]
@@ -191,3 +192,36 @@ def test_normalise_maps_0_to_255_onto_minus_one_to_one() -> None:
 def test_normalise_takes_batches_of_pixels_only(images: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"takes uint8 pixels .* got torch.* are they normalised already"):
         normalise(images)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_pixels_are_those_of_pillow(
+    tmp_path: Path, mode: str, subsampling: int, channels: int, *, progressive: bool
+) -> None:
+    smooth = np.random.default_rng(subsampling).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(smooth).resize((41, 37), Image.Resampling.BICUBIC).convert(mode)
+    options = {} if mode == "L" else {"subsampling": subsampling}
+    exif = Image.Exif()
+    exif[0x0112] = 6  # an orientation, which is ignored
+    image.save(tmp_path / "1.jpg", quality=80, progressive=progressive, exif=exif, **options)
+    with Image.open(tmp_path / "1.jpg") as file:
+        pillow = file.convert("RGB" if channels == 3 else "L")
+    for size in ((37, 41), (20, 30)):
+        expected = np.asarray(pillow.resize(size[::-1], Image.Resampling.BILINEAR) if size != (37, 41) else pillow)
+        found = decode_image(tmp_path / "1.jpg", *size, channels, "resize")
+        np.testing.assert_array_equal(found, expected.reshape(*size, channels))
+
+
+def test_a_jpeg_without_fault_does_not_pass_through_pillow(
+    tmp_path: Path, save_image: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_image("1.jpg")
+    expected = decode_image(path, 8, 6, 3, "exact")
+    monkeypatch.setattr(module, "_opened", None)
+    np.testing.assert_array_equal(decode_image(path, 8, 6, 3, "exact"), expected)
+    (tmp_path / "2.jpg").write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(TypeError):  # Pillow is to decide about a file that is not whole
+        decode_image(tmp_path / "2.jpg", 8, 6, 3, "exact")

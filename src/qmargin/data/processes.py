@@ -5,7 +5,7 @@ so the number of processes changes nothing but the time.
 """
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.context import ForkServerProcess
@@ -51,7 +51,7 @@ class _Worker:
     pipe: "Connection[Any, Any]"
 
 
-def decode_in_processes(jobs: Jobs, workers: int) -> Iterator[Pixels]:
+def decode_in_processes(jobs: Jobs, workers: int) -> Generator[Pixels, None, None]:
     """Yield the pixels of every job, in order; each is a new array.
 
     Processes start with the first batch and end with the generator, whatever ends it. They are forked from a server
@@ -125,7 +125,7 @@ def _lost(worker: _Worker, number: int) -> ChildProcessError:
     return ChildProcessError(
         f"the process {worker.process.pid} that decodes images {how} before its next batch, the {number + 1:,}th, was "
         "done. The system kills processes when memory runs out: set fewer workers or a smaller batch. If it never "
-        'started, does your script have `if __name__ == "__main__":`? A run goes on from its last checkpoint by --resume'
+        'started, does your script have `if __name__ == "__main__":`? A run goes on from its checkpoint by --resume'
     )
 
 
