@@ -2,6 +2,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,7 +204,7 @@ def test_jpeg_pixels_are_those_of_pillow(
 ) -> None:
     smooth = np.random.default_rng(subsampling).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     image = Image.fromarray(smooth).resize((41, 37), Image.Resampling.BICUBIC).convert(mode)
-    options = {} if mode == "L" else {"subsampling": subsampling}
+    options: dict[str, Any] = {} if mode == "L" else {"subsampling": subsampling}
     exif = Image.Exif()
     exif[0x0112] = 6  # an orientation, which is ignored
     image.save(tmp_path / "1.jpg", quality=80, progressive=progressive, exif=exif, **options)
