@@ -125,7 +125,7 @@ def decode_image(path: Path | EncodedImage, height: int, width: int, channels: i
 
 
 def _fast_jpeg(path: Path | EncodedImage, height: int, width: int, channels: int, fit: Fit) -> Pixels | None:
-    """The same pixels in less than half of Pillow's time, from a JPEG file without any fault; None for all others."""
+    """The same pixels sooner than by Pillow, from a JPEG file without any fault; None for all others."""
     try:
         with path.open("rb") as file:
             content = file.read()

@@ -32,7 +32,7 @@ def read_manifest(
 ) -> Manifest:
     """Read a manifest from a CSV file (UTF-8, comma, header line); other columns than the three are ignored.
 
-    Ten million rows are read in arrays of some 40 bytes a row beside the text of the paths.
+    Rows are kept in arrays of 13 bytes a row beside the text of the paths.
 
     Args:
         path: the CSV file.
