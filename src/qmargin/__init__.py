@@ -9,6 +9,7 @@ The names below are the public ones, grouped by stage; everything else may chang
 from qmargin.divergence import alpha_loss as alpha_loss
 from qmargin.divergence import softargmax as softargmax
 from qmargin.heads import DenseHead as DenseHead
+from qmargin.heads import ShardedHead as ShardedHead
 from qmargin.heads import StreamingHead as StreamingHead
 from qmargin.losses import A3M as A3M
 from qmargin.losses import AlphaLoss as AlphaLoss
@@ -26,6 +27,7 @@ __all__ = [
     "DenseHead",
     "NormFace",
     "QMargin",
+    "ShardedHead",
     "StreamingHead",
     "alpha_loss",
     "softargmax",

@@ -320,3 +320,9 @@ def test_a_damaged_record_of_checksums_is_refused(tmp_path: Path, text: str, mes
     (tmp_path / "prepared.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         check_prepared(tmp_path)
+
+
+def test_an_unknown_split_is_refused_before_anything_is_written(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the split must be one of train, validation, test, got 'dev'"):
+        prepare_faces(faces, "folder", tmp_path / "out", "tar", split="dev")
+    assert not (tmp_path / "out").exists()

@@ -1,11 +1,23 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cattrs import Converter
 from cattrs.strategies import configure_tagged_union
 
-from qmargin.data import ImageFolders, Manifest, ManifestFile, OrlFaces, read_manifest, read_orl, write_manifest
+from qmargin.data import (
+    ImageFolders,
+    Manifest,
+    ManifestFile,
+    OrlFaces,
+    RecordFile,
+    TarShards,
+    prepare_faces,
+    read_manifest,
+    read_orl,
+    write_manifest,
+)
 
 Save = Callable[..., Path]
 
@@ -78,3 +90,23 @@ def test_a_source_survives_a_tagged_union(source: OrlFaces | ImageFolders | Mani
     tree = converter.unstructure(source, union)
     assert tree["kind"] == type(source).__name__
     assert converter.structure(tree, union) == source  # type: ignore[arg-type]
+
+
+def test_prepared_sets_are_sources_and_verified(save_image: Save, tmp_path: Path) -> None:
+    for seed, name in enumerate(("bo/1.jpg", "bo/2.jpg", "al/1.jpg")):
+        save_image(f"faces/{name}", seed=seed)
+    prepare_faces(tmp_path / "faces", "folder", tmp_path / "rec", "rec")
+    prepare_faces(tmp_path / "faces", "folder", tmp_path / "tar", "tar")
+    records, shards = RecordFile(path=tmp_path / "rec" / "train.rec"), TarShards(path=tmp_path / "tar")
+    for source, verified in ((records, replace(records, verify=True)), (shards, replace(shards, verify=True))):
+        samples = source.read()
+        assert (len(samples), samples.num_classes) == (3, 2)
+        assert samples.digest == verified.read().digest
+        folder = source.path if source is shards else source.path.parent
+        (folder / "identities.csv").write_text("changed")
+        with pytest.raises(ValueError, match=r"1 files of .* are not as they were written: identities.csv"):
+            source.read()
+        (folder / "prepared.json").unlink()
+        assert len(source.read()) == 3
+        with pytest.raises(ValueError, match=r"has no prepared.json, so there are no checksums to verify"):
+            verified.read()

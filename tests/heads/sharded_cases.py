@@ -23,6 +23,8 @@ from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from qmargin import A3M, AlphaLoss, ArcFace, CosFace, NormFace, QMargin
+from qmargin.bench.cluster import sharded
+from qmargin.bench.plan import Problem
 from qmargin.heads import DenseHead, Head, ShardedHead, StreamingHead, streaming
 from qmargin.optim import clip_grad_norm_
 
@@ -295,7 +297,7 @@ def found_inf_on_one_rank(place: Place) -> None:
 def refusals(place: Place) -> None:
     """What one rank refuses, all raise, and the next call works."""
     training = Training(QMargin())
-    head = training.new_head(ShardedHead, group=place.group)
+    head = training.new_head(ShardedHead, group=place.group, precision="bfloat16")
     assert isinstance(head, ShardedHead)
     inputs, labels = training.batch(0, place.size)[place.rank]
     embeddings = torch.cat([inputs, inputs[:, :2]], dim=1)
@@ -361,6 +363,24 @@ def traffic_is_independent_of_classes(place: Place) -> None:
     }, found[0]
 
 
+def traffic_is_that_of_the_formula(place: Place) -> None:
+    """Of a step at alpha = 1.5, whose candidates are counted by the support."""
+    classes, own = 600, 40
+    generator = torch.Generator().manual_seed(place.rank)
+    head = ShardedHead(classes, DIM, QMargin(scale=12.0), group=place.group)
+    embeddings = torch.randn(own, DIM, generator=generator).requires_grad_()
+    head(embeddings, torch.randint(classes, (own,), generator=generator)).backward()
+    problem = Problem(
+        classes=classes, dim=DIM, batch=own * place.size, support=head.stats.support_size.item(), alpha=1.5
+    )
+    formula, sent = sharded(problem, place.size).sent, dict(head.ranks.sent)
+    assert formula["sums and maxima"] == sent["total"] + sent["largest"]
+    assert formula["sizes"] + formula["counts"] == sent["announce"]
+    for name in ("labels", "directions", "gradients of directions", "gradients of rows"):
+        assert formula[name] == sent[name], name
+    assert abs(sent["candidates"] / formula["candidates"] - 1.0) < 0.25, (sent, formula)  # as shares differ by chance
+
+
 CASES: dict[str, Callable[[Place], None]] = {
     **{name: partial(compare, training) for name, training in TRAININGS.items()},
     **{f"float32-{name}": partial(compare, training) for name, training in LONG.items()},
@@ -370,6 +390,7 @@ CASES: dict[str, Callable[[Place], None]] = {
     "found-inf-on-one-rank": found_inf_on_one_rank,
     "refusals": refusals,
     "traffic": traffic_is_independent_of_classes,
+    "traffic-formula": traffic_is_that_of_the_formula,
 }
 ALL_SIZES = ("qmargin-1.5", "arcface", "wide", "float32-qmargin", "refusals")  # the others run on 3 ranks
 

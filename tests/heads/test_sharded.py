@@ -24,7 +24,7 @@ def test_every_case_on_every_number_of_ranks(tmp_path: Path, subtests: pytest.Su
     for name, failure in results.items():
         with subtests.test(name):
             assert failure == ""
-    assert len(results) == 39
+    assert len(results) == 40
     assert done.returncode == 0, done.stderr
 
 

@@ -1,17 +1,25 @@
 """The table of public sets and networks: what two of its rows differ in."""
 
 from dataclasses import replace
+from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from qmargin.backbones import IResNetConfig
+from qmargin.data import RecordWriter
+from qmargin.data.face_records import pack_face
 from qmargin.losses import CosFace
+from qmargin.protocols import training_validator, write_bin
 from qmargin.recipes import FACE_SETS, RECIPES, PublishedRecipe, find_recipe
 from qmargin.recipes.published import PUBLISHED, TABLE
-from qmargin.training import TrainConfig, train
+from qmargin.training import DataConfig, TrainConfig, train
 from qmargin.training.codec import differing, from_json, to_json
+from qmargin.training.log import read_log
 from qmargin.training.schedule import learning_rate
 
 EXPECTED = """
@@ -47,7 +55,7 @@ def test_two_networks_of_one_set_differ_in_the_backbone_alone(face_set: str) -> 
 def test_two_sets_differ_in_the_data_and_its_validation_and_glint_in_its_weight_decay(face_set: str) -> None:
     loss = find_recipe("faces").losses["qmargin"]
     first, second = (PublishedRecipe(name, "r50")(loss) for name in ("ms1mv3", face_set))
-    sizes = {"data.expected_identities", "data.expected_images", "data.source.train", "data.source.test", "validation"}
+    sizes = {"data.expected_identities", "data.expected_images", "data.source.path", "validation"}
     assert fields_that_differ(first, second) - {"optimizer"} == sizes
     assert ("optimizer.weight_decay" in differing(first, second)) is (face_set == "glint360k")
     assert {name for name in differing(first, second) if name.startswith("optimizer")} <= {"optimizer.weight_decay"}
@@ -90,3 +98,41 @@ def test_a_copy_of_another_size_is_refused(tmp_path: Path) -> None:
             train(replace(config, data=replace(config.image_data, **expected)), tmp_path / "run")  # type: ignore[arg-type]
     right = replace(config.image_data, expected_images=300, expected_identities=30, validation_identities=5)
     train(replace(config, data=right, max_steps=1), tmp_path / "run")
+
+
+def jpeg(seed: int) -> bytes:
+    """A picture of noise at the size of the sets."""
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (112, 112, 3)).astype(np.uint8)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_a_recipe_trains_on_a_record_file_with_its_sets_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As shipped: record 0 holds the range of the identity records, those the ranges of their images."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "ms1mv3"
+    folder.mkdir()
+    with RecordWriter(folder / "train.rec") as writer:
+        writer.write(0, pack_face(b"", (33, 37), 0))
+        for key in range(1, 33):
+            writer.write(key, pack_face(jpeg(key), [(key - 1) // 8], key))
+        for person in range(4):
+            writer.write(33 + person, pack_face(b"", (1 + 8 * person, 9 + 8 * person), 33 + person))
+    for name in ("lfw", "cfp_fp", "agedb_30"):
+        write_bin(folder / f"{name}.bin", [jpeg(n % 7) for n in range(24)], [bool(n % 2) for n in range(12)])
+    config = find_recipe("faces-ms1mv3-r18").with_loss("qmargin")
+    assert isinstance(config.data, DataConfig)
+    assert isinstance(config.backbone, IResNetConfig)
+    small = replace(
+        config,
+        data=replace(config.data, expected_identities=4, expected_images=32, workers=1),
+        backbone=replace(config.backbone, width=2, embedding_dim=8),
+        batch_size=32,
+        max_steps=1,
+    )
+    run = train(small, tmp_path / "run", validate=training_validator(small))
+    (row,) = read_log(run.validation)
+    figures = {f"{name}.{figure}" for name in ("lfw", "cfp_fp", "agedb_30") for figure in ("accuracy", "eer")}
+    assert set(row) == {"step"} | figures

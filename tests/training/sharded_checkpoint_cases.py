@@ -3,8 +3,10 @@
 Four ranks train, save and go on; then three, two and one (a streaming head) read what they saved and go on from there.
 """
 
+import copy
 import json
 import multiprocessing
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,17 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from qmargin import QMargin, StreamingHead
+from qmargin._files import make_folder
 from qmargin.heads import Head, ShardedHead
+from qmargin.heads.collectives import Group
 from qmargin.training.checkpoint import State
+from qmargin.training.folder import RunFolder
+from qmargin.training.ranks import World, newest_state
 from qmargin.training.sharded_checkpoint import (
     as_sharded,
     newest_checkpoint,
     open_sharded_checkpoint,
     save_sharded_checkpoint,
 )
+from qmargin.training.sync_norm import with_global_norms
 
 CLASSES, DIM, BATCH, RANKS = 50, 6, 9, 4
 SAVED, LAST = 4, 8  # steps
@@ -81,11 +89,15 @@ def resume(group: distributed.ProcessGroup | None, name: str, folder: Path) -> t
     optimizer = OPTIMIZERS[name](head)
     with open_sharded_checkpoint(folder, head if isinstance(head, ShardedHead) else None) as state:
         assert torch.equal(state["common"].read(), torch.arange(5.0))
-        fill(head.state_dict(), state["head"])
-        saved = state["optimizers"]["head"]
-        slots = {int(index): {key: leaf.read() for key, leaf in slot.items()} for index, slot in saved["state"].items()}
-        optimizer.load_state_dict({"state": slots, "param_groups": saved["param_groups"]})
+        fill_all(head, optimizer, state)
     return head, optimizer
+
+
+def fill_all(head: Head, optimizer: torch.optim.Optimizer, state: State) -> None:
+    fill(head.state_dict(), state["head"])
+    saved = state["optimizers"]["head"]
+    slots = {int(index): {key: leaf.read() for key, leaf in slot.items()} for index, slot in saved["state"].items()}
+    optimizer.load_state_dict({"state": slots, "param_groups": saved["param_groups"]})
 
 
 def fill(targets: dict[str, Tensor], leaves: State) -> None:
@@ -126,6 +138,24 @@ def cases(name: str, groups: dict[int, distributed.ProcessGroup], rank: int, fol
     if rank == 0:
         resumed, its_optimizer = resume(None, name, saved)
         check(train(resumed, its_optimizer, range(SAVED, LAST)), SAVED)
+    world = World(Group(groups[RANKS]))
+    runs = RunFolder(folder / "run"), RunFolder(folder / "of-one")
+    world.first(lambda: _copy(saved, runs[0].shards / saved.name))
+    world.merge(runs[0])
+    world.first(lambda: _copy(runs[0].checkpoint, runs[1].checkpoint))
+    for run in runs:  # one with shards beside the file, one with the file of one process
+        again = new_head(groups[RANKS])
+        its_optimizer = OPTIMIZERS[name](again)
+        with newest_state(run, again) as state:
+            assert state is not None
+            fill_all(again, its_optimizer, state)
+        check(train(again, its_optimizer, range(SAVED, LAST)), SAVED)
+    assert [world.any(rank == 2), world.any(False)] == [True, False]
+
+
+def _copy(source: Path, target: Path) -> None:
+    make_folder(target.parent)
+    (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
 
 
 def refusals(groups: dict[int, distributed.ProcessGroup], folder: Path) -> None:
@@ -140,6 +170,28 @@ def refusals(groups: dict[int, distributed.ProcessGroup], folder: Path) -> None:
         assert "rank 0: cannot write" in str(error)  # noqa: PT017
 
 
+def global_norms(group: distributed.ProcessGroup, rank: int) -> None:
+    """A network with batch norms, its batch shared out: outputs, running statistics and gradients of one process."""
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5, momentum=None)]
+    one = nn.Sequential(*layers, nn.BatchNorm1d(5, affine=False)).double()
+    shared = with_global_norms(copy.deepcopy(one), Group(group))
+    parallel = DistributedDataParallel(shared, process_group=group)
+    assert list(shared.state_dict()) == list(one.state_dict())
+    images = torch.randn(3 * RANKS, 2, 4, 4, dtype=torch.float64)
+    mine = slice(3 * rank, 3 * rank + 3)
+    factors = torch.randn(3 * RANKS, 5, dtype=torch.float64)
+    for _ in range(2):
+        whole, part = one(images), parallel(images[mine])
+        (whole * factors).sum().backward()
+        (part * factors[mine] * RANKS).sum().backward()  # DDP divides by the number of ranks
+        torch.testing.assert_close(part, whole[mine])
+    for own, other in zip(shared.parameters(), one.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad)
+    torch.testing.assert_close(list(shared.buffers()), list(one.buffers()))
+    torch.testing.assert_close(shared.eval()(images), one.eval()(images))
+
+
 def run(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     timeout = timedelta(seconds=60)
@@ -152,6 +204,7 @@ def run(rank: int, folder: Path) -> None:
         for name in OPTIMIZERS:
             cases(name, groups, rank, folder / name)
         refusals(groups, folder)
+        global_norms(groups[RANKS], rank)
     except Exception:  # noqa: BLE001 - the test prints it
         failure = traceback.format_exc()
     (folder / f"rank{rank}.json").write_text(json.dumps(failure))

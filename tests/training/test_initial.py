@@ -49,6 +49,10 @@ def test_the_first_weights_may_be_a_model_file_or_arcface_torchs(tiny: TrainConf
 
 
 def test_prototypes_come_along_where_asked_for(tiny: TrainConfig, run: RunFolder) -> None:
+    still = replace(tiny.optimizer, learning_rate=1e-12, warmup=0.0)
+    again = replace(tiny, init_from=run.path, init_head=True, optimizer=still, max_steps=1, seed=7)
+    ends = [load_checkpoint(one.checkpoint)["head"]["weight"] for one in (run, train(again, run.path.parent / "again"))]
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-9)
     state = TrainingState.create(replace(tiny, seed=3), 30)
     load_initial(run.path, state.backbone, state.head)
     assert torch.equal(state.head.weight, load_checkpoint(run.checkpoint)["head"]["weight"])

@@ -31,6 +31,7 @@ from qmargin.cli import (
 )
 from qmargin.recipes.registry import nearest
 from qmargin.training import Interrupted
+from qmargin.training.ranks import own_rank
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "prepare": prepare.run,
@@ -79,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _say(word: str, style: str, text: str) -> None:
     console = Console(stderr=True, soft_wrap=True)
-    console.print(f"[{style}]{word}:[/]", end=" ")
+    rank, size = own_rank()
+    console.print(f"[{style}]{f'rank {rank}: ' if size > 1 else ''}{word}:[/]", end=" ")
     console.print(text, markup=False, highlight=False)
 
 

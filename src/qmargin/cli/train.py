@@ -19,6 +19,7 @@ from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
 from qmargin.training.codec import flatten
 from qmargin.training.log import peak_memory_mib
+from qmargin.training.ranks import own_rank
 
 T = TypeVar("T")
 
@@ -63,11 +64,14 @@ def run(words: Sequence[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     config = _with_absolute_paths(arguments.config)
-    show_settings(config)
+    if own_rank()[0] == 0:
+        show_settings(config)
     if arguments.out.resolve() == Path.cwd():
         raise ValueError("--out must be a folder of its own, not the current one; for example --out runs/first")
     validate = training_validator(config) if config.validation.every is not None else None
     folder = train_run(config, arguments.out, resume=arguments.resume, validate=validate)
+    if own_rank()[0] > 0:
+        return
     evaluation = f"qmargin evaluate {shlex.quote(str(folder.path))}"
     done = f"trained: {folder.path}   peak memory: {peak_memory_mib():,.0f} MiB   next: {evaluation}"
     Console().print(done, soft_wrap=True, markup=False)

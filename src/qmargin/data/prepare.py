@@ -18,7 +18,7 @@ from qmargin.data.align import align_face
 from qmargin.data.decode import EncodedImage, decode_rgb, single_image
 from qmargin.data.face_records import read_face_records
 from qmargin.data.folders import read_image_folder
-from qmargin.data.identities import Identities
+from qmargin.data.identities import SPLITS, Identities
 from qmargin.data.prepared import write_record
 from qmargin.data.recordio import RecordError
 from qmargin.data.sinks import SINKS, Face, Layout
@@ -102,6 +102,8 @@ def prepare_faces(
         ValueError: the source or an image is bad, `out` exists, the disk is full (nothing is left behind then).
     """
     check_counts("prepare_faces", 1, per_shard=per_shard, workers=workers)
+    if split not in SPLITS:
+        raise ValueError(f"the split must be one of {', '.join(SPLITS)}, got {split!r}")
     damaged = list[RecordError]() if skip_bad else None
     samples: EncodedSamples = (
         read_face_records(source, split, damaged=damaged) if kind == "rec" else read_image_folder(source, split)

@@ -119,12 +119,13 @@ def _receive(worker: _Worker, number: int) -> tuple[int, ...]:
 def _lost(worker: _Worker, number: int) -> ChildProcessError:
     worker.process.join(5.0)
     code = worker.process.exitcode
-    killed = code is not None and code < 0
-    how = f"was killed by {signal.Signals(-code).name}" if killed else f"ended with status {code}"
+    how = f"ended with status {code}"
+    if code is not None and code < 0:
+        how = f"was killed by {signal.Signals(-code).name}"
     return ChildProcessError(
-        f"the process {worker.process.pid} that decodes images {how} before its next batch, the {number + 1:,}th, was done. The system kills "
-        "processes when memory runs out: set fewer workers or a smaller batch. If it never started, does your script "
-        'have `if __name__ == "__main__":`? A run goes on from its last checkpoint by --resume'
+        f"the process {worker.process.pid} that decodes images {how} before its next batch, the {number + 1:,}th, was "
+        "done. The system kills processes when memory runs out: set fewer workers or a smaller batch. If it never "
+        'started, does your script have `if __name__ == "__main__":`? A run goes on from its last checkpoint by --resume'
     )
 
 

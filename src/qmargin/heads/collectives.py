@@ -12,6 +12,7 @@ the whole batch of which a rank finds at most P*. Bytes are those one rank sends
     gather_candidates (forward)   all-gather      8 P* (W - 1), 12 P* with a base measure; backward nothing
     own_rows          (backward)  all-gather      4 b* (W - 1); forward nothing
     total, largest    (n numbers) all-reduce      4 n 2 (W - 1) / W, 8 n where sums are float64
+    mean_of_ranks     (n numbers) all-reduce      4 n 2 (W - 1) / W, forward and backward: batch norms, in training
 
 None grows with the number of classes. `Group.sent` adds them up as they happen; benchmarks/sharded.py compares that
 with what passes through the network.
@@ -63,28 +64,34 @@ class Group:
             raise ValueError("this process is not one of the head's group: make the head on the ranks of the group")
         self.sent: Counter[str] = Counter()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers of an exchange must be: this process' GPU with nccl, else the CPU's memory."""
+        on_gpu = distributed.get_backend(self.group) == "nccl"
+        return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+
     def __deepcopy__(self, _memo: dict[int, Any]) -> "Group":
         """The same processes: they cannot be copied."""
         return Group(self.group)
 
     # --- numbers and refusals ----------------------------------------------------------------------------------------
 
-    def announce(self, numbers: list[int], refusal: ValueError | None, device: torch.device) -> list[list[int]]:
+    def announce(self, numbers: list[int], refusal: ValueError | None) -> list[list[int]]:
         """What every rank announces, by rank; where one refuses its input, all raise its reason.
 
         Raises:
             ValueError: `rank R: ` and the refusal of the first rank that has one, on every rank.
         """
-        own = torch.tensor([int(refusal is not None), *numbers], device=device)
+        own = torch.tensor([int(refusal is not None), *numbers], device=self.device)
         table = self._gathered("announce", own, [len(own)] * self.size).view(self.size, -1).tolist()
         refusing = [rank for rank, (refused, *_) in enumerate(table) if refused]
         if refusing:
-            raise ValueError(f"rank {refusing[0]}: {self._text_of(refusing[0], refusal, device)}") from refusal
+            raise ValueError(f"rank {refusing[0]}: {self._text_of(refusing[0], refusal)}") from refusal
         return [row for _, *row in table]
 
-    def _text_of(self, rank: int, refusal: ValueError | None, device: torch.device) -> str:
+    def _text_of(self, rank: int, refusal: ValueError | None) -> str:
         text = str(refusal or "").encode()[:LONGEST_REFUSAL].ljust(LONGEST_REFUSAL)
-        own = torch.tensor(list(text), dtype=torch.uint8, device=device)
+        own = torch.tensor(list(text), dtype=torch.uint8, device=self.device)
         texts = self._gathered("announce", own, [LONGEST_REFUSAL] * self.size).view(self.size, -1)
         return bytes(texts[rank].tolist()).decode(errors="replace").strip()
 
@@ -144,6 +151,11 @@ class Group:
         top = self.largest(logs).clamp_min(torch.finfo(logs.dtype).min)  # -inf of a rank that has only the label
         return top + self.total((logs - top).exp()).log()
 
+    def mean_of_ranks(self, values: Tensor) -> Tensor:
+        """Mean over the ranks (any shape), each of which has the mean of as many rows; differentiable in them."""
+        mean: Tensor = _MeanOfRanks.apply(values, self)  # type: ignore[no-untyped-call]
+        return mean
+
     # --- what all of them use ----------------------------------------------------------------------------------------
 
     def _reduced(self, name: str, values: Tensor, operation: Any) -> Tensor:  # noqa: ANN401 - torch's own
@@ -198,6 +210,18 @@ class _GatherDirections(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         own = ctx.ranks.scattered_sum("gradients of directions", grad, ctx.sizes)
         return own * ctx.factor, None, None, None
+
+
+class _MeanOfRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, ranks: Group) -> Tensor:  # noqa: ANN401
+        ctx.ranks = ranks
+        return ranks.total(values) / ranks.size
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        return ctx.ranks.total(grad) / ctx.ranks.size, None
 
 
 class _OwnRows(torch.autograd.Function):

@@ -10,6 +10,7 @@ from qmargin.heads.contract import Head
 from qmargin.heads.dense import DenseHead
 from qmargin.heads.prior import base_from_counts
 from qmargin.heads.products import Precision
+from qmargin.heads.sharded import ShardedHead
 from qmargin.heads.streaming import StreamingHead
 from qmargin.losses import AlphaLoss
 from qmargin.optim import Update
@@ -65,6 +66,8 @@ class HeadConfig:
         loss: AlphaLoss,
         device: torch.device | str | None = None,
         counts: Tensor | None = None,
+        *,
+        sharded: bool = False,
     ) -> Head:
         """The head, with fresh prototypes from torch's generator: the same ones whatever the kind.
 
@@ -74,6 +77,7 @@ class HeadConfig:
             loss: of the first step.
             device: of the prototypes.
             counts: images of each class (classes,), which `prior_exponent` needs.
+            sharded: share the classes out over the ranks of torch.distributed, whatever the kind.
 
         Raises:
             ValueError: lazy updates, while auto chooses the dense head; a prior without counts; what the head refuses.
@@ -81,6 +85,10 @@ class HeadConfig:
         if self.prior_exponent and counts is None:
             raise ValueError("head.prior_exponent makes a measure of the images of each class: pass counts")
         base = base_from_counts(counts, self.prior_exponent) if self.prior_exponent and counts is not None else None
+        if sharded:
+            return ShardedHead(
+                num_classes, embedding_dim, loss, precision=self.precision, update=self.update, base=base, device=device
+            )
         if self.streams(num_classes):
             return StreamingHead(
                 num_classes, embedding_dim, loss, precision=self.precision, update=self.update, base=base, device=device

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qmargin.divergence.inputs import check_base, check_labels, check_rows, to_compute_dtype
+from qmargin.heads.ranks import ALONE, Ranks
 from qmargin.losses import AlphaLoss
 
 PROTOTYPE_STD = 0.01  # normal(0, 0.01), as the field initialises its class weights
@@ -78,6 +79,7 @@ class Head(nn.Module, ABC):
     """
 
     weight: nn.Parameter  # (classes, dim)
+    ranks: Ranks = ALONE  # that hold the other classes
     base: Tensor | None  # (classes,)
 
     def __init__(

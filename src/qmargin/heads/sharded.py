@@ -192,7 +192,7 @@ class ShardedHead(StreamingHead):
         )  # fmt: skip
         graph = torch.is_grad_enabled() and directions.requires_grad
         own = [len(directions), zlib.crc32(repr(settings).encode()), int(graph)]
-        table = self.ranks.announce(own, refusal, self.weight.device)
+        table = self.ranks.announce(own, refusal)
         for rank, (_, checksum, wants) in enumerate(table):
             if checksum != table[0][1]:
                 raise ValueError(
@@ -229,7 +229,7 @@ class ShardedHead(StreamingHead):
         except ValueError as error:
             refusal = error
         found = 0 if survivors is None else len(survivors.row)
-        counts = self.ranks.announce([found], refusal, self.weight.device)
+        counts = self.ranks.announce([found], refusal)
         assert survivors is not None, "a refusal was announced, and raised"
         return survivors._replace(counts=[count for (count,) in counts])
 

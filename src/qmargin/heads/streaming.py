@@ -11,7 +11,6 @@ from qmargin.heads.chunks import MULTIPLE, Chunk, chunks_of, default_chunk
 from qmargin.heads.contract import Head, Reduction, RowTerms, unit_rows
 from qmargin.heads.gathered import Pairs, gathered_cosines, pair_cosines
 from qmargin.heads.products import COPIES, Precision, screening_precision
-from qmargin.heads.ranks import ALONE, Ranks
 from qmargin.heads.rows import join_rows, table_terms
 from qmargin.heads.screening import BLOCK, Query, Survivors, screen
 from qmargin.heads.shadow import Shadow
@@ -71,8 +70,6 @@ class StreamingHead(Head):
 
     Reference: Koutsianos et al., arXiv 2606.31664 (the sparse losses). Sibling: `DenseHead`, the specification.
     """
-
-    ranks: Ranks = ALONE  # that hold the other classes
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
-from qmargin.data import Augmentation, ImageFolders, ImageFormat
+from qmargin.data import Augmentation, ImageFormat, RecordFile
 from qmargin.losses import ScheduledLoss
 from qmargin.training import DataConfig, OptimizerConfig, TrainConfig, ValidationConfig
 
@@ -90,7 +90,7 @@ class PublishedRecipe:
         return TrainConfig(
             recipe=self.name,
             data=DataConfig(
-                source=_source(folder),
+                source=RecordFile(path=folder / "train.rec"),
                 image=ImageFormat(height=112, width=112, channels=3, fit="exact"),
                 augmentation=Augmentation(),
                 expected_identities=chosen.identities,
@@ -110,11 +110,6 @@ class PublishedRecipe:
             log_every=50,
             checkpoint_every=2000,
         )
-
-
-def _source(folder: Path) -> ImageFolders:
-    """Where the images of a set are: the one line that changes with their layout."""
-    return ImageFolders(train=folder / "train", test=folder / "test")
 
 
 PUBLISHED = tuple(PublishedRecipe(face_set, network) for face_set, networks in TABLE.items() for network in networks)

@@ -33,6 +33,15 @@ class RunFolder:
         return self.path / "checkpoint.safetensors"
 
     @property
+    def shards(self) -> Path:
+        """Checkpoints of a training by several processes: step-N, each a folder of shards."""
+        return self.path / "shards"
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to go on from, of one process or of several."""
+        return self.checkpoint.exists() or any(self.shards.glob("step-*"))
+
+    @property
     def log(self) -> Path:
         """The training log, one row every `log_every` steps, as CSV."""
         return self.path / "log.csv"
@@ -98,7 +107,7 @@ class RunFolder:
         Raises:
             ValueError: a run is there and `resume` is off, or its config differs, or the folder cannot be written.
         """
-        if not (self.checkpoint.exists() or self.log.exists()):  # nothing was trained here yet
+        if not (self.checkpoint.exists() or self.shards.exists() or self.log.exists()):  # nothing was trained here yet
             write_text(self.config, to_json(config) + "\n")
             return
         if not resume:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from qmargin.data import write_manifest
+from qmargin.data import ShuffledBatches, write_manifest
 from qmargin.data.sample_table import SampleTable
-from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
+from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
 from qmargin.training.guard import naming_the_batch
 from qmargin.training.initial import load_initial
-from qmargin.training.log import TrainingLog
+from qmargin.training.ranks import World, newest_state, processes
 from qmargin.training.sampling import training_order
 from qmargin.training.signals import Interrupted, stop_on_signals
 from qmargin.training.state import TrainingState
@@ -30,7 +30,8 @@ def train(
 ) -> RunFolder:
     """Train one run into the folder `out`; a killed run continues with `resume` to the same weights.
 
-    On the CPU, with the same number of threads, "the same" is bit for bit.
+    On the CPU, with the same number of threads, "the same" is bit for bit. Started by torchrun, the processes train one
+    run together, that of one process up to rounding: docs/sharding.md.
 
     Args:
         config: the whole setting.
@@ -46,54 +47,76 @@ def train(
         ValueError: bad settings, data or folder; a loss or gradient that is not finite (before any weight moved).
         Interrupted: SIGINT or SIGTERM arrived; the checkpoint of the last whole step is written.
     """
-    run = RunFolder(out)
+    with processes(config.device) as world:
+        return _train(config, RunFolder(out), world, resume, title or config.loss.name, validate)
+
+
+def _train(
+    config: TrainConfig, run: RunFolder, world: World, resume: bool, title: str, validate: Validate | None
+) -> RunFolder:
     manifest = read_samples(config)
     samples = manifest.subset("train")
     labels = samples.labels  # (images,)
-    order = training_order(labels, config.batch_size, config.seed, config.data.class_balance)
-    steps = config.epochs * order.steps_per_epoch
-    steps = steps if config.max_steps is None else min(steps, config.max_steps)
+    balance = config.data.class_balance
+    order = training_order(labels, world.share(config.batch_size), config.seed, balance, world.rank, world.size)
+    whole = training_order(labels, config.batch_size, config.seed, balance)  # the same for any number of ranks
+    steps = _steps(config, order)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     validation = Validation(config, validate, run.best)
     counts = torch.from_numpy(config.data.class_counts(samples))  # (classes,)
-    state = TrainingState.create(config, len(counts), counts)  # before the folder: a bad device leaves no trace
-    if config.init_from is not None and not run.checkpoint.exists():
-        load_initial(config.init_from, state.backbone, state.head if config.init_head else None)
+    # before the folder: a bad device leaves no trace
+    state = TrainingState.create(config, len(counts), counts, world)
+    _initialise(config, state, run)
 
     def checkpoint() -> None:
-        progress = {"sampler": order.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
-        save_checkpoint({**state.state_dict(), "validation": validation.state_dict(), **progress}, run.checkpoint)
+        progress = {"sampler": whole.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
+        world.save({**state.state_dict(), "validation": validation.state_dict(), **progress}, run, state.head)
 
-    with run.locked():
-        run.open(config, resume=resume)
-        if run.checkpoint.exists():
-            with open_checkpoint(run.checkpoint) as saved:
-                order.check_state(saved["sampler"])
+    with world.locked(run):
+        world.first(lambda: run.open(config, resume=resume))
+        with newest_state(run, state.head) as saved:
+            if saved is not None:
+                whole.check_state(saved["sampler"])
                 check_manifest(manifest, saved, run)
                 state.load_state_dict(saved)
                 validation.load_state_dict(saved.get("validation", {}))
-        else:
-            write_manifest(manifest, run.manifest)
+            else:
+                world.first(lambda: write_manifest(manifest, run.manifest))
         if state.step == steps or validation.watched.done:
             return run
+        world.seed_dropout(config.seed, state.step)
         state.backbone.train()
         batches = config.data.batches(samples, order)
-        log = TrainingLog(run, start=state.step, steps=steps, every=config.log_every, title=title or config.loss.name)
+        log = world.log(run, start=state.step, steps=steps, every=config.log_every, title=title)
         with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
             for batch in stream:
-                with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], out):
+                with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], run.path):
                     stats, numbers, settings = train_step(state, batch, config, steps)
                 settings["epoch"] = state.step / order.steps_per_epoch
-                log.add(state.step, len(batch.labels), stats, numbers, settings)
-                enough = validation.after(state, steps, log)
-                if state.step % config.checkpoint_every == 0 or state.step == steps or enough or stopping():
+                log.add(state.step, len(batch.labels) * world.size, stats, numbers, settings)
+                enough, stop = world.any(validation.after(state, steps, log)), world.any(stopping())
+                last = state.step == steps or enough or stop
+                if last or state.step % config.checkpoint_every == 0:
                     checkpoint()
+                if last:
+                    world.merge(run)
                 if enough:
                     break
-                if stopping() and state.step < steps:
+                if stop and state.step < steps:
                     raise Interrupted(f"stopped after step {state.step} of {steps}; continue with --resume")
     return run
+
+
+def _steps(config: TrainConfig, order: ShuffledBatches) -> int:
+    steps = config.epochs * order.steps_per_epoch
+    return steps if config.max_steps is None else min(steps, config.max_steps)
+
+
+def _initialise(config: TrainConfig, state: TrainingState, run: RunFolder) -> None:
+    """First weights that are not from chance, where asked for and the run is new."""
+    if config.init_from is not None and not run.has_checkpoint():
+        load_initial(config.init_from, state.backbone, state.head if config.init_head else None)
 
 
 def read_samples(config: TrainConfig) -> SampleTable:

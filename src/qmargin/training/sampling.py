@@ -78,8 +78,10 @@ class BalancedBatches(ShuffledBatches):
         return {**super()._identity(), "balance_permille": round(1000 * self.balance)}
 
 
-def training_order(labels: NDArray[np.int64], batch_size: int, seed: int, balance: float) -> ShuffledBatches:
-    """The order of a run's training images: shuffled, or balanced where `balance` is above 0."""
+def training_order(
+    labels: NDArray[np.int64], batch_size: int, seed: int, balance: float, rank: int = 0, world_size: int = 1
+) -> ShuffledBatches:
+    """The order of a run's training images, of one rank: shuffled, or balanced where `balance` is above 0."""
     if balance == 0.0:
-        return ShuffledBatches(len(labels), batch_size, seed)
-    return BalancedBatches(labels, batch_size, seed, balance)
+        return ShuffledBatches(len(labels), batch_size, seed, rank, world_size)
+    return BalancedBatches(labels, batch_size, seed, balance, rank, world_size)

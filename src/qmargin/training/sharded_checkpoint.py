@@ -23,7 +23,10 @@ from safetensors import SafetensorError
 from torch import Tensor, distributed
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DeviceMesh, DTensor, Shard
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
 
 from qmargin._files import cannot_write, make_folder, publish_folder
 from qmargin.heads import ShardedHead
@@ -74,7 +77,7 @@ def save_sharded_checkpoint(state: State, directory: Path, head: ShardedHead) ->
     Raises:
         ValueError: on every rank, where one cannot write; the checkpoint of before is untouched.
     """
-    ranks, device = head.ranks, head.weight.device
+    ranks = head.ranks
     final = directory / f"step-{state['step']:09d}"
     partial = directory / f".{final.name}.partial"
     sharding = {"ranks": ranks.size, "classes": head.num_classes}
@@ -82,13 +85,13 @@ def save_sharded_checkpoint(state: State, directory: Path, head: ShardedHead) ->
     shards = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
     common = {name: tensor for name, tensor in tensors.items() if name not in shards}
 
-    _on_first_rank(ranks, device, lambda: _make_room(directory, final, partial))
+    on_first_rank(ranks, lambda: _make_room(directory, final, partial))
     refusal = None
     try:
-        dcp.save(shards, storage_writer=_writer(partial / SHARDS), process_group=ranks.group)
+        save(shards, storage_writer=_writer(partial / SHARDS), process_group=ranks.group)
     except CheckpointException as error:
         refusal = ValueError(f"cannot write {partial / SHARDS}: {next(iter(error.failures.values()))[0]}")
-    ranks.announce([], refusal, device)
+    ranks.announce([], refusal)
 
     def publish() -> None:
         write_checkpoint(tree, common, partial / COMMON)
@@ -97,11 +100,11 @@ def save_sharded_checkpoint(state: State, directory: Path, head: ShardedHead) ->
             if old != final:
                 _discard(old)
 
-    _on_first_rank(ranks, device, publish)
+    on_first_rank(ranks, publish)
     return final
 
 
-def _on_first_rank(ranks: Group, device: torch.device, action: Callable[[], None]) -> None:
+def on_first_rank(ranks: Group, action: Callable[[], None]) -> None:
     """All wait until rank 0 has done it, and raise its ValueError."""
     refusal = None
     if ranks.rank == 0:
@@ -111,7 +114,7 @@ def _on_first_rank(ranks: Group, device: torch.device, action: Callable[[], None
             refusal = error
         except OSError as error:
             refusal = ValueError(cannot_write(Path(error.filename or "the checkpoint"), error))
-    ranks.announce([], refusal, device)
+    ranks.announce([], refusal)
 
 
 def _make_room(directory: Path, final: Path, partial: Path) -> None:
@@ -164,11 +167,11 @@ class StoredRows:
         wanted = target.detach() if self.head is None else _dtensor(target, self.head)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # each rank reads for itself
-            dcp.load({self.name: wanted}, storage_reader=_reader(self.folder), no_dist=True)
+            load({self.name: wanted}, storage_reader=_reader(self.folder), no_dist=True)
 
 
 def _reader(folder: Path) -> Any:  # noqa: ANN401 - as _writer
-    return dcp.HuggingFaceStorageReader(str(folder))
+    return dcp.HuggingFaceStorageReader(str(folder))  # type: ignore[attr-defined] # torch has it, its stubs do not say
 
 
 @contextmanager

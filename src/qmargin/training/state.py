@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from qmargin.heads import Head
+from qmargin.heads import Head, ShardedHead
 from qmargin.training.averaging import averaged_model
 from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
-from qmargin.training.sharded_checkpoint import StoredRows
+from qmargin.training.ranks import ALONE, World
+from qmargin.training.sharded_checkpoint import StoredRows, as_sharded
 from qmargin.training.tensorfile import Stored
 from qmargin.training.weights import EDITED, Copy, copy_weights, fitting, kind
 
@@ -26,20 +27,23 @@ class TrainingState:
     optimizers: dict[str, torch.optim.Optimizer]  # "backbone" and "head"
     factors: dict[str, float]  # of each optimizer's learning rate
     scaler: torch.amp.GradScaler  # of the loss; passes it through unless training is in float16
-    forward: Callable[[Tensor], Tensor]  # the backbone, compiled where asked for
+    forward: Callable[[Tensor], Tensor]  # the backbone, compiled where asked for, its gradients averaged over the ranks
     average: AveragedModel | None = None  # mean of the backbone's weights
     controlled: float | None = None  # value of the loss's field that its support controls
     step: int = 0
 
     @classmethod
-    def create(cls, config: TrainConfig, num_classes: int, counts: Tensor | None = None) -> "TrainingState":
-        """Fresh weights from the config's seed; `counts` (classes,) are the images of each identity."""
+    def create(
+        cls, config: TrainConfig, num_classes: int, counts: Tensor | None = None, world: World = ALONE
+    ) -> "TrainingState":
+        """Fresh weights from the config's seed, the same in any world; `counts` (classes,): images of each identity."""
         check_device(config.device)
         torch.manual_seed(config.seed)
         backbone = config.backbone.build().to(config.device)
         if config.channels_last:
             backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
-        head = config.head.build(num_classes, config.backbone.embedding_dim, config.loss.at(0.0), config.device, counts)
+        first, dim = config.loss.at(0.0), config.backbone.embedding_dim
+        head = config.head.build(num_classes, dim, first, config.device, counts, sharded=world.size > 1)
         settings = config.optimizer
         rate, momentum, decay = settings.learning_rate, settings.momentum, settings.weight_decay
         factors = {"backbone": 1.0, "head": settings.head_learning_rate_factor}
@@ -58,8 +62,8 @@ class TrainingState:
                 ),
             },
             factors,
-            torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "float16"),
-            torch.compile(backbone) if config.compile else backbone,
+            world.scaler(config.device, enabled=config.precision == "float16"),
+            world.parallel(backbone, compiled=config.compile),
             averaged_model(backbone, config.averaging),
             None if config.loss.support is None else config.loss.support.initial(config.loss.final),
         )
@@ -92,11 +96,15 @@ class TrainingState:
 
     def state_dict(self) -> State:
         """All of it, with every generator, as a tree for `save_checkpoint`; tensors are those in use, not copies."""
+        head, slots = self.head.state_dict(), {name: _slots(optimizer) for name, optimizer in self.optimizers.items()}
+        if isinstance(self.head, ShardedHead):
+            head = as_sharded(head, self.head)
+            slots["head"]["state"] = as_sharded(slots["head"]["state"], self.head)
         return {
             "step": self.step,
             "backbone": self.backbone.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizers": {name: _slots(optimizer) for name, optimizer in self.optimizers.items()},
+            "head": head,
+            "optimizers": slots,
             "scaler": self.scaler.state_dict(),
             "controlled": self.controlled,
             **self._averaged(),

@@ -96,7 +96,7 @@ def _clipped(state: TrainingState, clip_norm: float) -> tuple[Tensor, bool]:
     moved = [parameter for parameter in state.backbone.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
     assert state.head.weight.grad is not None, "the loss depends on the prototypes"
-    head_norm = torch.linalg.vector_norm(gradient_values(state.head.weight.grad))
+    head_norm = state.head.ranks.total(torch.linalg.vector_norm(gradient_values(state.head.weight.grad)))
     if bool((norm + head_norm).isfinite()):  # before clipping, which would spread one NaN to every gradient
         torch.nn.utils.clip_grads_with_norm_(moved, clip_norm, norm)
         return norm, False

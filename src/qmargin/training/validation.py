@@ -10,6 +10,7 @@ from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
 from qmargin.training.log import TrainingLog
 from qmargin.training.model_file import ModelConfig, write_model
+from qmargin.training.ranks import SilentLog, own_rank
 from qmargin.training.state import TrainingState
 
 Validate = Callable[[nn.Module], dict[str, float]]  # a backbone -> figures by name, the same names each time
@@ -59,7 +60,7 @@ class Validation:
         """Go on from a checkpoint."""
         self.watched = Watched(**state)
 
-    def after(self, state: TrainingState, steps: int, log: TrainingLog) -> bool:
+    def after(self, state: TrainingState, steps: int, log: TrainingLog | SilentLog) -> bool:
         """Validate if it is due after the state's step; True where training should end now.
 
         Raises:
@@ -93,6 +94,8 @@ class Validation:
         return False
 
     def _keep(self, state: TrainingState) -> None:
+        if own_rank()[0] > 0:  # every rank has computed the same figures; one writes
+            return
         config = self.config
         source = f"qmargin recipe {config.recipe}, loss {config.loss.name}, best {self.settings.watch}"
         said = ModelConfig(

@@ -1,0 +1,206 @@
+"""One training by several processes, which torchrun (or a cluster's scheduler) has started.
+
+The model is that of one process: the global batch is shared out, the backbone's gradients are averaged, its batch norms
+see the whole batch, and the identities' prototypes are shared out over the ranks.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from qmargin.heads import Head, ShardedHead
+from qmargin.heads.collectives import Group
+from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
+from qmargin.training.folder import RunFolder
+from qmargin.training.log import TrainingLog
+from qmargin.training.reshard import reshard
+from qmargin.training.sharded_checkpoint import (
+    newest_checkpoint,
+    on_first_rank,
+    open_sharded_checkpoint,
+    save_sharded_checkpoint,
+)
+from qmargin.training.sync_norm import with_global_norms
+from qmargin.training.tensorfile import Stored
+
+MERGED = ".merged.safetensors"
+
+
+class SilentLog(nullcontext[None]):
+    """In place of the log, on the ranks that have none."""
+
+    def add(self, *_: object) -> None:
+        """Nothing is written."""
+
+    def add_validation(self, *_: object) -> None:
+        """Nor of a validation."""
+
+
+def own_rank() -> tuple[int, int]:
+    """Rank and number of processes, as torchrun says in the environment; (0, 1) without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of this training; `group` is None where there is one."""
+
+    group: Group | None = None
+
+    @property
+    def rank(self) -> int:
+        """Of this process, from 0 on."""
+        return 0 if self.group is None else self.group.rank
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return 1 if self.group is None else self.group.size
+
+    def share(self, batch_size: int) -> int:
+        """Rows of this rank in a batch of all.
+
+        Raises:
+            ValueError: the batch cannot be shared out evenly.
+        """
+        if batch_size % self.size:
+            raise ValueError(
+                f"batch_size is that of all ranks together: {batch_size} rows cannot be shared evenly by {self.size}; "
+                f"set it to a multiple of {self.size}"
+            )
+        return batch_size // self.size
+
+    def scaler(self, device: str, *, enabled: bool) -> torch.amp.GradScaler:
+        """Of the loss; an overflow that one rank saw is one of all."""
+        kind = torch.device(device).type
+        if self.group is None or not enabled:
+            return torch.amp.GradScaler(kind, enabled=enabled)
+        return ShardedGradScaler(kind)
+
+    def parallel(self, backbone: nn.Module, *, compiled: bool = False) -> Callable[[Tensor], Tensor]:
+        """What to call in place of the backbone, whose gradients are then those of the global batch."""
+        if self.group is not None:
+            with_global_norms(backbone, self.group)
+        forward = torch.compile(backbone) if compiled else backbone
+        return forward if self.group is None else DistributedDataParallel(forward)
+
+    def first(self, action: Callable[[], None]) -> None:
+        """Done by rank 0 alone; the others wait, and raise what it raises."""
+        if self.group is None:
+            action()
+        else:
+            on_first_rank(self.group, action)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on some rank."""
+        return (
+            flag
+            if self.group is None
+            else bool(self.group.largest(torch.tensor(float(flag), device=self.group.device)))
+        )
+
+    def locked(self, run: RunFolder) -> AbstractContextManager[None]:
+        """Rank 0 holds the folder for all."""
+        return run.locked() if self.rank == 0 else nullcontext()
+
+    def log(self, run: RunFolder, *, start: int, steps: int, every: int, title: str) -> "TrainingLog | SilentLog":
+        """Rank 0 writes the log and shows the bar, for all."""
+        if self.rank == 0:
+            return TrainingLog(run, start=start, steps=steps, every=every, title=title)
+        return SilentLog()
+
+    def seed_dropout(self, seed: int, step: int) -> None:
+        """Other masks on every rank; from (seed, rank, step), so that nothing has to be stored of the others."""
+        if self.group is not None:
+            torch.manual_seed((seed * self.size + self.rank) * 1_000_003 + step)
+
+    def save(self, state: State, run: RunFolder, head: Head) -> None:
+        """Write a checkpoint: one file of one process, else a folder of shards."""
+        if isinstance(head, ShardedHead):
+            save_sharded_checkpoint(state, run.shards, head)
+        else:
+            save_checkpoint(state, run.checkpoint)
+
+    def merge(self, run: RunFolder) -> None:
+        """One file of the newest shards, which every other command reads."""
+        newest = newest_checkpoint(run.shards)
+        if self.group is None or newest is None:
+            return
+
+        def merged() -> None:
+            (run.path / MERGED).unlink(missing_ok=True)
+            reshard(newest, run.path / MERGED, ranks=1)
+            (run.path / MERGED).replace(run.checkpoint)
+
+        self.first(merged)
+
+
+ALONE = World()
+
+
+@contextmanager
+def processes(device: str) -> Iterator[World]:
+    """The world of this process, alone or started by torchrun; its group ends with the block.
+
+    Raises:
+        ValueError: also where another rank ended first and left this one waiting.
+    """
+    if own_rank()[1] == 1:
+        yield ALONE
+        return
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:  # "cuda" is then the GPU of this rank on its machine
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield World(Group())
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, distributed.DistBackendError):
+            raise
+        raise ValueError(
+            f"another rank ended first; its error is the one to read ({str(error).splitlines()[0]})"
+        ) from error
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def newest_state(run: RunFolder, head: Head) -> Iterator[State | None]:
+    """The state of the newest checkpoint, of however many ranks, with the rows of this one; None without one."""
+    shards = newest_checkpoint(run.shards)
+    own = head if isinstance(head, ShardedHead) else None
+    if shards is not None and (not run.checkpoint.exists() or _step(run.checkpoint) < int(shards.name.split("-")[1])):
+        with open_sharded_checkpoint(shards, own) as state:
+            yield state
+    elif run.checkpoint.exists():
+        with open_checkpoint(run.checkpoint) as state:
+            if own is not None:
+                state["head"] = _rows(state["head"], own)
+                state["optimizers"]["head"]["state"] = _rows(state["optimizers"]["head"]["state"], own)
+            yield state
+    else:
+        yield None
+
+
+def _step(checkpoint: Path) -> int:
+    with open_checkpoint(checkpoint) as state:
+        return int(state["step"])
+
+
+def _rows(tree: State, head: ShardedHead) -> State:
+    """Stored prototypes and the like, of all classes, cut to the rows of a shard."""
+    return {
+        name: _rows(node, head)
+        if isinstance(node, dict)
+        else node.rows(head.class_range)
+        if isinstance(node, Stored)
+        else node
+        for name, node in tree.items()
+    }
