@@ -122,9 +122,17 @@ def show_settings(config: TrainConfig) -> None:
 def _list_recipes() -> None:
     console = Console()
     console.print("[bold]qmargin train RECIPE --out DIR[/] [--loss NAME] [--resume] [--field value ...]\n")
-    table = Table("recipe", "losses", "what it is", box=None, padding=(0, 2))
+    table = Table("recipe", "what it is", box=None, padding=(0, 2))
+    table.columns[0].no_wrap = True
+    recipes_by_losses: dict[str, list[str]] = {}
     for recipe in RECIPES.values():
-        table.add_row(recipe.name, ", ".join(recipe.losses), recipe.summary)
+        table.add_row(recipe.name, recipe.summary)
+        recipes_by_losses.setdefault(", ".join(recipe.losses), []).append(recipe.name)
     console.print(table)
+    console.print()
+    *few, (common, _) = sorted(recipes_by_losses.items(), key=lambda item: len(item[1]))
+    for losses, names in few:
+        console.print(f"Losses of {', '.join(names)}: {losses}.", style="dim")
+    console.print(f"Losses of {'the others' if few else 'all'}: {common}.", style="dim")
     console.print("\n`qmargin train RECIPE --help` lists every field with its unit and default. For example:")
     console.print("  qmargin train faces-orl --loss qmargin --out runs/first --seed 1 --loss.final.margin.m 0.2")
