@@ -193,7 +193,7 @@ def test_a_threshold_is_learned_saved_and_decides(run: Path, images: Path, capsy
     assert "no threshold was learned for FAR 1e-05, only for 0.02, 0.1" in refused(capsys, *words, "--far", "1e-5")
     assert "needs at least 100000 impostor trials" in refused(capsys, "threshold", str(run), "--far", "1e-5")
     assert "are one file" in refused(capsys, "verify", str(first), str(first), "--run", str(run))
-    assert "no image at" in refused(capsys, "verify", str(first), "nothing.png", "--run", str(run))
+    assert "no file at nothing.png" in refused(capsys, "verify", str(first), "nothing.png", "--run", str(run))
 
 
 def test_thresholds_of_other_weights_are_refused(run: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,7 @@ def test_lazy_update_moves_the_rows_of_the_gradient_alone() -> None:
 
 @pytest.mark.parametrize("update", ["dense", "lazy"])
 def test_the_shadow_stays_in_step_and_is_not_made_anew(update: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, head = pair(QMargin(scale=8.0), torch.float32, update=update)
+    _, head = pair(QMargin(scale=8.0), torch.float32, update=update, precision="bfloat16")
     data = batches(20)
     for optimizer in (head.make_optimizer(lr=0.1, momentum=0.9), head.make_adamw(lr=0.01, weight_decay=0.1)):
         run(head, optimizer, data[:1])

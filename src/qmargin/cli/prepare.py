@@ -57,15 +57,25 @@ class Check:
     """Folder that qmargin prepare wrote."""
 
 
+USAGE = """\
+usage: qmargin prepare faces SOURCE --from folder|rec --to folder|rec|tar --out DIR
+       qmargin prepare check DIR
+
+Convert face sets between image folders, RecordIO and tar shards, or compare a prepared set with its checksums.
+
+Examples:
+  qmargin prepare faces ms1mv3/train.rec --from rec --to tar --out ms1mv3-shards
+  qmargin prepare faces crops/ --from folder --to rec --out crops-rec --align landmarks.csv
+  qmargin prepare check ms1mv3-shards
+
+`qmargin prepare faces --help` and `qmargin prepare check --help` list every option."""
+
+
 def run(words: Sequence[str]) -> None:
     """Convert face sets between folders, .rec and tar shards (faces), or compare one with its checksums (check)."""
     if not words or words[0] in ("-h", "--help"):
-        Console().print(
-            "qmargin prepare faces SOURCE --from folder|rec --to folder|rec|tar --out DIR\n"
-            "qmargin prepare check DIR\n\n--help after either explains it.",
-            markup=False,
-        )
-        return
+        Console().print(USAGE, markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(0)
     WHAT[nearest(words[0], WHAT, "thing to prepare")](words[1:])
 
 
