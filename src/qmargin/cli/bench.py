@@ -1,5 +1,6 @@
 """`qmargin bench head --classes N --dim D --batch B`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -64,6 +65,7 @@ def run(words: Sequence[str]) -> None:
     elif words and not words[0].startswith("-"):
         raise ValueError(f"qmargin bench measures one of: {', '.join(PARTS)}; got {words[0]!r}")
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin bench head")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would write its stages between our lines
     if arguments.repeats < 1:
         raise ValueError(f"--repeats must be at least 1, got {arguments.repeats}")
     if arguments.threads is not None:
