@@ -115,3 +115,24 @@ def no_sample_in(split: str, counts: Mapping[str, int]) -> str:
         f"no sample is in the split {split!r}; this manifest holds {held}. Validation identities are held out of train "
         "by validation_identities"
     )
+
+
+class OfPeople:
+    """What every table of samples says of its identities; a subclass has `people`."""
+
+    people: Identities
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Identities in the order of their labels, that of Python's text comparison; (classes,)."""
+        return self.people.names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of identities."""
+        return len(self.names)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class of each sample (samples,), in [0, num_classes): the identity's place in `names`. A new array."""
+        return self.people.codes.astype(np.int64)

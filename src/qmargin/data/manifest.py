@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from qmargin.data.columns import BLOCK, Indices, TextColumn
 from qmargin.data.decode import EncodedImage, ImageFormat
-from qmargin.data.identities import SPLITS, Identities
+from qmargin.data.identities import SPLITS, Identities, OfPeople
 
 _UNWRITABLE = re.compile("[\0\r\n\ud800-\udfff]")  # surrogates stand for bytes of a file name that are not UTF-8
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(OfPeople):
     """Samples and their identities, in a fixed order; kept as arrays, without a Python object for each sample.
 
     Args:
@@ -76,21 +76,6 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Identities in the order of their labels, that of Python's text comparison; (classes,)."""
-        return self.people.names
-
-    @property
-    def num_classes(self) -> int:
-        """Number of identities."""
-        return len(self.names)
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Class of each sample (samples,), in [0, num_classes): the identity's place in `names`. A new array."""
-        return self.people.codes.astype(np.int64)
 
     @cached_property
     def digest(self) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qmargin.data.columns import Indices
 from qmargin.data.decode import EncodedImage, ImageFormat
-from qmargin.data.identities import Identities
+from qmargin.data.identities import Identities, OfPeople
 
 
 class ImageStore(Protocol):
@@ -29,7 +29,7 @@ class ImageStore(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class PackedSamples:
+class PackedSamples(OfPeople):
     """Images within larger files, and whose they are.
 
     Args:
@@ -46,21 +46,6 @@ class PackedSamples:
 
     def __len__(self) -> int:
         return len(self.places)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Identities in the order of their labels; (classes,)."""
-        return self.people.names
-
-    @property
-    def num_classes(self) -> int:
-        """Number of identities."""
-        return len(self.names)
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Class of each sample (samples,), in [0, num_classes): the identity's place in `names`. A new array."""
-        return self.people.codes.astype(np.int64)
 
     @cached_property
     def digest(self) -> str:
