@@ -4,8 +4,10 @@
 
 1e4, 1e5 and 1e6 classes are measured at dim 512, 1e7 at dim 128, batch 128. Sides take turns; medians. The states
 "untrained" and "trained" are defined in qmargin.bench.scene. Sides that do not fit into the available memory are left
-out and named. Rows are written after every size: a run that was stopped goes on with --classes and the sizes that are
-missing, rows of other sizes stay. Afterwards `python benchmarks/head_plot.py` draws the rows.
+out and named. So are bfloat16 ones on a CPU without bfloat16 units; rows of such a CPU belong into a file of their own:
+--out benchmarks/results/head_float32.csv. Rows are written after every size: a run that was stopped goes on with
+--classes and the sizes that are missing, rows of other sizes stay. Afterwards `python benchmarks/head_plot.py` draws
+the rows.
 """
 
 import argparse
@@ -30,6 +32,8 @@ from qmargin.bench.sides import (
     DENSE,
     FLOOR,
     FLOOR_CHUNKED,
+    FLOOR_FULL,
+    FLOOR_FULL_CHUNKED,
     PFC,
     PFC_HALF,
     STREAMING_ARCFACE,
@@ -50,8 +54,8 @@ RATIOS = {  # column: the sides it divides by, the fastest of them
     "times dense float32": (DENSE,),
     "times dense bfloat16": (AUTOCAST,),
     "times partial FC 0.1": (PFC, PFC_HALF),
-    "times product": (FLOOR,),
-    "times product in chunks": (FLOOR_CHUNKED,),
+    "times product": (FLOOR, FLOOR_FULL),
+    "times product in chunks": (FLOOR_CHUNKED, FLOOR_FULL_CHUNKED),
     "times streaming ArcFace": (STREAMING_ARCFACE,),
 }
 KEY = ("classes", "dim", "batch", "threads", "side")
@@ -76,7 +80,7 @@ def all_sides() -> list[Side]:
 
 
 def that_run(sides: Sequence[Side], sizes: Sizes) -> list[Side]:
-    """Sides that fit into memory and whose library is there; the others are named with the reason."""
+    """Sides that fit into memory, with their library and units for their products; others are named with the reason."""
     problem = Problem(classes=sizes.classes, dim=sizes.dim, batch=sizes.batch)
     available, running = available_memory(), []
     tiny = make_scene(Sizes(classes=300, dim=32, batch=8))
@@ -84,6 +88,12 @@ def that_run(sides: Sequence[Side], sizes: Sizes) -> list[Side]:
         cost = side.cost(problem)
         if cost.total > available:
             print(f"  left out: {side.name}: {cost.arithmetic()}, available {bytes_text(available)}", flush=True)
+            continue
+        if side.emulated:
+            print(
+                f"  left out: {side.name}: this CPU has no bfloat16 units, so it would be tens of times slower",
+                flush=True,
+            )
             continue
         try:
             side.make(tiny).step(tiny.batches[side.state][0])

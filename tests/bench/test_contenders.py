@@ -94,10 +94,12 @@ def test_a_streaming_side_moves_as_the_dense_one(scene: Scene) -> None:
 
 def test_the_floor_is_the_product_whole_or_in_chunks(scene: Scene) -> None:
     batch = scene.batches["trained"][1]
-    whole, chunks = Product(scene).loss(batch), Product(scene, chunk=149).loss(batch)
     expected = F.normalize(batch.embeddings.detach()) @ F.normalize(scene.weight).T
-    assert whole.item() == pytest.approx(expected[0, 0].item(), abs=0.01)
-    assert chunks.item() == pytest.approx(expected[0, 149].item(), abs=0.01)  # the first of the last chunk
+    for dtype, tolerance in ((torch.bfloat16, 0.01), (torch.float32, 1e-6)):
+        whole, chunks = (Product(scene, dtype, chunk).loss(batch) for chunk in (None, 149))
+        assert whole.dtype == dtype
+        assert whole.item() == pytest.approx(expected[0, 0].item(), abs=tolerance)
+        assert chunks.item() == pytest.approx(expected[0, 149].item(), abs=tolerance)  # the first of the last chunk
 
 
 @pytest.mark.parametrize(

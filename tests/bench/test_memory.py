@@ -13,7 +13,7 @@ from qmargin.bench.measure import Side, take_turns
 from qmargin.bench.memory import Peak, available_memory, peak_of
 from qmargin.bench.plan import Problem, dense
 from qmargin.bench.scene import Sizes, make_scene
-from qmargin.bench.sides import AUTOCAST, DENSE, FLOOR, PFC, baseline_sides, streaming_side
+from qmargin.bench.sides import AUTOCAST, DENSE, FLOOR, FLOOR_FULL, PFC, baseline_sides, streaming_side
 from qmargin.heads.chunks import default_chunk
 from qmargin.heads.products import multiplies
 
@@ -52,6 +52,7 @@ def least_peak(side: Side, expected: float) -> Peak:
         (PFC, "allocated"),
         (FLOOR, "resident"),
         (FLOOR, "allocated"),
+        (FLOOR_FULL, "allocated"),
         (ARCFACE, "resident"),  # its gradient lies in a buffer of numpy, which torch's account does not see
     ],
 )

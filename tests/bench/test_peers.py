@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from qmargin.bench import measure
 from qmargin.bench.scene import Sizes, make_scene
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -79,9 +80,10 @@ def test_rows_of_another_size_stay_and_rows_measured_anew_are_replaced(
 def test_a_row_has_every_column(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
     head = scripts["head"]
     monkeypatch.setattr(head, "peak_of", lambda _side, _sizes, _threads: head.Peak(2_000_000, 1_000_000))
+    monkeypatch.setattr(measure, "multiplies", lambda *_: True)
     sides = [side for side in head.all_sides() if not side.name.startswith(("cut", "linear"))]
     names = [side.name for side in sides]
-    assert len(set(names)) == len(names) == 21
+    assert len(set(names)) == len(names) == 23
     measured = head.measure(head.that_run(sides, SIZES), SIZES, threads=1, rounds=1, steps=1)
     assert [row["side"] for row in measured] == names
     assert all(set(row) <= set(head.COLUMNS) for row in measured)
@@ -104,8 +106,18 @@ def test_what_does_not_fit_is_left_out_by_name(
     names = {side.name for side in head.that_run(sides, large)}
     assert "left out: dense float32: prototypes 5.12 GB + momentum 5.12 GB" in capsys.readouterr().out
     assert "streaming QMargin s=64 lazy, trained" in names
-    assert "bfloat16 product" in names
+    assert "float32 product in chunks" in names
     assert "dense float32" not in names
+
+
+def test_sides_that_the_cpu_would_emulate_are_left_out_by_name(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = scripts["head"]
+    monkeypatch.setattr(measure, "multiplies", lambda dtype, _device: dtype == torch.float32)
+    sides = [side for side in head.all_sides() if "product" in side.name]
+    assert [side.name for side in head.that_run(sides, SIZES)] == ["float32 product", "float32 product in chunks"]
+    assert "left out: bfloat16 product in chunks: this CPU has no bfloat16 units" in capsys.readouterr().out
 
 
 def test_the_exponent_is_the_slope_in_logarithms(scripts: dict[str, ModuleType]) -> None:

@@ -3,15 +3,18 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from qmargin import QMargin
-from qmargin.bench import plan
+from qmargin.bench import measure, plan
 from qmargin.bench.plan import Problem
 from qmargin.bench.sides import (
     AUTOCAST,
     DENSE,
     FLOOR,
     FLOOR_CHUNKED,
+    FLOOR_FULL,
+    FLOOR_FULL_CHUNKED,
     PFC,
     PFC_HALF,
     baseline_sides,
@@ -25,7 +28,14 @@ PROBLEM = Problem(classes=100_000, dim=512, batch=128)
 def test_names_are_distinct_and_the_known_ones_are_there() -> None:
     names = [side.name for side in baseline_sides()]
     assert len(set(names)) == len(names)
-    assert {DENSE, AUTOCAST, PFC, PFC_HALF, FLOOR, FLOOR_CHUNKED} < set(names)
+    assert {DENSE, AUTOCAST, PFC, PFC_HALF, FLOOR, FLOOR_CHUNKED, FLOOR_FULL, FLOOR_FULL_CHUNKED} < set(names)
+
+
+def test_sides_whose_products_the_cpu_lacks_units_for_are_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    for units in (True, False):
+        monkeypatch.setattr(measure, "multiplies", lambda dtype, _device, units=units: units or dtype == torch.float32)
+        emulated = {side.name for side in baseline_sides() if side.emulated}
+        assert emulated == (set() if units else {AUTOCAST, PFC_HALF, FLOOR, FLOOR_CHUNKED})
 
 
 def test_the_cost_is_that_of_the_sides_own_settings() -> None:

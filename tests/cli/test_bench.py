@@ -1,7 +1,9 @@
 """`qmargin bench head` and `qmargin plan` as a user meets them."""
 
 import pytest
+import torch
 
+from qmargin.bench import measure
 from qmargin.bench.memory import Peak
 from qmargin.cli import bench, main
 
@@ -22,13 +24,14 @@ def rows(printed: str, *starts: str) -> list[list[str]]:
 def test_bench_prints_a_row_for_each_side_after_its_estimate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(measure, "multiplies", lambda *_: True)
     monkeypatch.setattr(bench, "peak_of", lambda _side, _sizes, _threads: Peak(12_300_000, 1))
     main([*SMALL, "--state", "trained", "--scale", "64"])
     printed = capsys.readouterr().out
     assert printed.startswith("largest side: prototypes 19.2 kB + momentum 19.2 kB + ")
     assert "One step at 300 classes, dim 16, batch 4" in printed
-    table = rows(printed, "dense", "partial", "bfloat16", "streaming")
-    assert len(table) == 9
+    table = rows(printed, "dense", "partial", "bfloat16", "float32", "streaming")
+    assert len(table) == 11
     assert table[0][:4] == ["dense float32", table[0][1], "1.000", "12.3 MB"]
     assert all(float(row[1]) > 0.0 for row in table)
     assert [row[0] for row in table[-2:]] == [
@@ -37,11 +40,24 @@ def test_bench_prints_a_row_for_each_side_after_its_estimate(
     assert 1.0 <= float(table[-1][4]) < 50.0  # support
 
 
+def test_bfloat16_is_left_out_where_the_cpu_has_no_units_for_it_unless_it_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "multiplies", lambda dtype, _device: dtype == torch.float32)
+    main([*SMALL, "--no-memory"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("left out: dense bfloat16 autocast, partial FC 0.1 bfloat16 autocast, bfloat16 product, ")
+    assert "this CPU has no bfloat16 units" in printed
+    assert len(rows(printed, "dense", "partial", "bfloat16", "float32", "streaming")) == 7
+    main([*SMALL, "--no-memory", "--only", "bfloat16 product"])
+    assert len(rows(capsys.readouterr().out, "bfloat16")) == 2
+
+
 def test_only_some_sides_and_no_memory(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(bench, "peak_of")  # must not be called
     main([*SMALL, "--only", "product", "QMargin", "--no-memory", "--threads", "1"])
-    table = rows(capsys.readouterr().out, "dense", "partial", "bfloat16", "streaming")
-    assert [row[0].split()[0] for row in table] == ["bfloat16", "bfloat16", "streaming", "streaming"]
+    table = rows(capsys.readouterr().out, "dense", "partial", "bfloat16", "float32", "streaming")
+    assert [row[0].split()[0] for row in table] == [*["bfloat16"] * 2, *["float32"] * 2, *["streaming"] * 2]
     assert {row[2] for row in table} == {""}  # nothing to compare with
     assert {row[3] for row in table} == {""}
 

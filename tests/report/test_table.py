@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+import subprocess
 from io import StringIO
 from pathlib import Path
 
@@ -103,6 +105,18 @@ def test_any_text_survives_latex(text: str) -> None:
     assert not re.search(r"[\\&%$#_{}~^]", re.sub(r"([-,])\{\}", r"\1", rest)), escaped
     assert "--" not in escaped
     assert ",," not in escaped
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX sets the fragment: pdflatex is not installed")
+def test_latex_sets_a_fragment_with_every_symbol(tmp_path: Path) -> None:
+    fragment = table("".join(SYMBOLS), "a -- b ,, c '' é", low=0.3, high=0.4, published="[theirs]").latex()
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{fragment}\end{{document}}"
+    (tmp_path / "document.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert said.returncode == 0, said.stdout
+    assert "Missing character" not in said.stdout
+    assert (tmp_path / "document.pdf").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("name", ["a & b", r"\input{x}", "50 %", "[x", "*x", "$x^2$", 'say "x"', "--x", "a\nb", "{"])

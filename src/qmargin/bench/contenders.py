@@ -140,18 +140,24 @@ class PartialFC(Contender):
 
 
 class Product(Contender):
-    """The floor: the bare bfloat16 product of the batch with all directions, and nothing else."""
+    """The floor: the bare product of the batch with all directions, and nothing else.
 
-    def __init__(self, scene: Scene, chunk: int | None = None) -> None:
+    Args:
+        scene: prototypes and batches.
+        dtype: of the directions and the product.
+        chunk: classes at once; all unless given.
+    """
+
+    def __init__(self, scene: Scene, dtype: torch.dtype = torch.bfloat16, chunk: int | None = None) -> None:
         super().__init__(scene)
         self.chunk = chunk
-        self.rows = torch.empty_like(scene.weight, dtype=torch.bfloat16)
+        self.rows = torch.empty_like(scene.weight, dtype=dtype)
         for low in range(0, len(self.rows), 4096):
             self.rows[low : low + 4096] = F.normalize(scene.weight[low : low + 4096])
 
     def loss(self, batch: Batch) -> Tensor:
         """No loss: one score, so that something is returned."""
-        embeddings = F.normalize(batch.embeddings.detach()).bfloat16()
+        embeddings = F.normalize(batch.embeddings.detach()).to(self.rows.dtype)
         if self.chunk is None:
             return (embeddings @ self.rows.T)[0, 0]
         for low in range(0, len(self.rows), self.chunk):

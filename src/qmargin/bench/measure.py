@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 from qmargin.bench.contenders import Contender
 from qmargin.bench.plan import Cost, Problem
 from qmargin.bench.scene import Scene
+from qmargin.heads.products import multiplies
 
 PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::matmul", "aten::linear", "aten::bmm", "aten::addmm_"})
 LABEL = "qmargin::"
@@ -31,6 +33,12 @@ class Side:
     cost: Callable[[Problem], Cost]  # by formula, likewise
     state: str = "untrained"
     scale: float = 64.0
+    dtype: torch.dtype = torch.float32  # of its products
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the CPU has no units for its products: torch then computes them tens of times slower."""
+        return not multiplies(self.dtype, torch.device("cpu"))
 
 
 @dataclass

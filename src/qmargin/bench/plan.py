@@ -200,15 +200,21 @@ def _screened(problem: Problem) -> Cost:
     return Cost("streaming", _kept(problem) | scratch, flops, traffic)
 
 
-def product(problem: Problem) -> Cost:
-    """The bare bfloat16 product with all directions, whose scores are kept: the floor. No prototypes are moved."""
+def product(problem: Problem, name: str = "bfloat16") -> Cost:
+    """The bare product with all directions, whose scores are kept: the floor. No prototypes are moved.
+
+    Args:
+        problem: its size.
+        name: of the type, "bfloat16" or "float32".
+    """
+    size = {"bfloat16": HALF, "float32": FLOAT}[name]
     scratch = {
-        "bfloat16 directions": HALF * float(problem.matrix),
-        "cosines and their like": HALF * float(problem.table),
+        f"{name} directions": size * float(problem.matrix),
+        "cosines and their like": size * float(problem.table),
     }
     kept = _kept(replace(problem, momentum=False))
     return Cost(
-        "product", kept | scratch, 2.0 * problem.batch * problem.matrix, HALF * (problem.matrix + problem.table)
+        "product", kept | scratch, 2.0 * problem.batch * problem.matrix, size * (problem.matrix + problem.table)
     )
 
 

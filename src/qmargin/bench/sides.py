@@ -25,6 +25,7 @@ DENSE, AUTOCAST, PFC, PFC_HALF, FLOOR = (
     "bfloat16 product",
 )
 FLOOR_CHUNKED = "bfloat16 product in chunks"
+FLOOR_FULL, FLOOR_FULL_CHUNKED = "float32 product", "float32 product in chunks"
 STREAMING_ARCFACE = "streaming ArcFace s=64 dense, untrained"
 
 
@@ -36,22 +37,25 @@ def baseline_sides(scale: float = 64.0, rate: float = 0.1) -> list[Side]:
         rate: of Partial FC.
     """
 
-    def side(name: str, make: Callable[[Scene], Contender], cost: Callable[[Problem], Cost]) -> Side:
-        return Side(name, make, cost, STATES[0], scale)
+    def side(
+        name: str, make: Callable[[Scene], Contender], cost: Callable[[Problem], Cost], dtype: torch.dtype
+    ) -> Side:
+        return Side(name, make, cost, STATES[0], scale, dtype)
 
     sides = [
-        side(DENSE, partial(WithHead, kind=DenseHead, loss=arcface(scale)), plan.dense),
-        side(AUTOCAST, partial(PlainArcFace, scale=scale, autocast=True), plan.dense_autocast),
+        side(DENSE, partial(WithHead, kind=DenseHead, loss=arcface(scale)), plan.dense, torch.float32),
+        side(AUTOCAST, partial(PlainArcFace, scale=scale, autocast=True), plan.dense_autocast, torch.bfloat16),
     ]
     for autocast, precision in ((False, "float32"), (True, "bfloat16 autocast")):
         make = partial(PartialFC, scale=scale, rate=rate, autocast=autocast)
-        sides.append(side(f"partial FC {rate:g} {precision}", make, partial(_partial_fc, rate=rate)))
-    sides += [
-        side(FLOOR, Product, plan.product),
-        side(FLOOR_CHUNKED, partial(Product, chunk=CHUNK), plan.product),
-        streaming_side("ArcFace", arcface(scale), "dense", STATES[0]),
-    ]
-    return sides
+        dtype = torch.bfloat16 if autocast else torch.float32
+        sides.append(side(f"partial FC {rate:g} {precision}", make, partial(_partial_fc, rate=rate), dtype))
+    for name, chunk in ((FLOOR, None), (FLOOR_CHUNKED, CHUNK)):
+        sides.append(side(name, partial(Product, chunk=chunk), plan.product, torch.bfloat16))
+    for name, chunk in ((FLOOR_FULL, None), (FLOOR_FULL_CHUNKED, CHUNK)):
+        full = partial(Product, dtype=torch.float32, chunk=chunk)
+        sides.append(side(name, full, partial(plan.product, name="float32"), torch.float32))
+    return [*sides, streaming_side("ArcFace", arcface(scale), "dense", STATES[0])]
 
 
 def streaming_side(name: str, loss: AlphaLoss, update: str, state: str, precision: Precision = "auto") -> Side:

@@ -27,9 +27,10 @@ class Arguments:
     """Time and peak memory of one training step of a head (forward, backward, update) on this machine.
 
     Measured are ArcFace on the dense head (float32, and under bfloat16 autocast), Partial FC at rate 0.1 (approximate),
-    the bare bfloat16 product of the batch with all classes (a floor: nothing exact can be faster), and the streaming
-    head with ArcFace and with Q-Margin. Sides take turns; shown are medians. The memory that the largest side needs is
-    computed first, and refused where it is not there.
+    the bare product of the batch with all classes (a floor: nothing exact can be faster), and the streaming head with
+    ArcFace and with Q-Margin. Sides take turns; shown are medians. The memory that the largest side needs is computed
+    first, and refused where it is not there. A CPU without bfloat16 units is tens of times slower at bfloat16: there
+    the bfloat16 sides are left out unless --only names them.
 
     Example: qmargin bench head --classes 1e5 --dim 512 --batch 128 --threads 2
     """
@@ -73,11 +74,11 @@ def run(words: Sequence[str]) -> None:
             raise ValueError(f"--threads must be at least 1, got {arguments.threads}")
         torch.set_num_threads(arguments.threads)
     sizes = Sizes(*(parse_count(getattr(arguments, name), f"--{name}") for name in Sizes._fields))
-    sides = _chosen(arguments)
+    console = Console(soft_wrap=True)
+    sides = _chosen(arguments, console)
     problem = Problem(classes=sizes.classes, dim=sizes.dim, batch=sizes.batch, alpha=arguments.alpha)
     available = available_memory()
     need = check_fits(sides, problem, available)
-    console = Console(soft_wrap=True)
     console.print(
         f"largest side: {need.arithmetic()}; available {bytes_text(available)}", markup=False, highlight=False
     )
@@ -87,13 +88,20 @@ def run(words: Sequence[str]) -> None:
     console.print(_table(sides, sizes, timings, peaks))
 
 
-def _chosen(arguments: Arguments) -> list[Side]:
+def _chosen(arguments: Arguments, console: Console) -> list[Side]:
     loss = QMargin(arguments.alpha, arguments.margin, arguments.scale)
     sides = [*baseline_sides(), *(streaming_side("QMargin", loss, u, arguments.state) for u in ("dense", "lazy"))]
-    chosen = [side for side in sides if not arguments.only or any(word in side.name for word in arguments.only)]
-    if not chosen:
-        raise ValueError(f"--only {' '.join(arguments.only)} leaves no side: {'; '.join(side.name for side in sides)}")
-    return chosen
+    if arguments.only:
+        chosen = [side for side in sides if any(word in side.name for word in arguments.only)]
+        if not chosen:
+            names = "; ".join(side.name for side in sides)
+            raise ValueError(f"--only {' '.join(arguments.only)} leaves no side: {names}")
+        return chosen
+    slow = [side.name for side in sides if side.emulated]
+    if slow:
+        why = "this CPU has no bfloat16 units, so they would be tens of times slower"
+        console.print(f"left out: {', '.join(slow)}: {why}; --only bfloat16 measures them", highlight=False)
+    return [side for side in sides if not side.emulated]
 
 
 def _progress() -> Progress:
