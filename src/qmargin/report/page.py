@@ -1,20 +1,14 @@
-"""The report: one HTML page that holds everything it shows and asks no other place for anything.
-
-The frame is `page.html`, the looks are `page.css`, both beside this file. There is no script on the page, and its
-content security policy forbids any request.
-"""
+"""The report of a comparison: one HTML page, `page.html` in the frame that all pages share."""
 
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 from qmargin._files import write_text
 from qmargin.protocols.comparison import Comparison
 from qmargin.protocols.few import FEW_FALSE_ACCEPTS
 from qmargin.report import _sections as sections
-from qmargin.report._canvas import palette_css
 from qmargin.report._check import check
+from qmargin.report._frame import framed_page, template
 from qmargin.report._markup import Safe, escaped, tag
 from qmargin.report._numbers import counted
 from qmargin.report._rows import others
@@ -41,9 +35,8 @@ def write_report(comparison: Comparison, path: Path) -> None:
 
 
 def _page(comparison: Comparison) -> str:
-    return _template("page.html").substitute(
+    body = template("page.html").substitute(
         title=escaped(comparison.title),
-        style=f"{palette_css()}\n{_template('page.css').template}",
         verdict=escaped(verdict(comparison)),
         facts=sections.facts(comparison),
         notes_link=sections.notes_link(comparison),
@@ -62,10 +55,7 @@ def _page(comparison: Comparison) -> str:
         notes=sections.notes(comparison),
         provenance=sections.provenance(comparison),
     )
-
-
-def _template(name: str) -> Template:
-    return Template(files("qmargin.report").joinpath(name).read_text(encoding="utf-8"))
+    return framed_page(comparison.title, body)
 
 
 def _framed(plot: Callable[[Comparison], str], comparison: Comparison, caption: str) -> Safe:

@@ -1,11 +1,9 @@
 """The page of one evaluation: its tables, its curves and, on request, its worst errors; it asks no other place."""
 
 from collections.abc import Sequence
-from importlib.resources import files
-from string import Template
 
-from qmargin.report._canvas import palette_css
-from qmargin.report._markup import Safe, escaped, joined, tag
+from qmargin.report._frame import framed_page
+from qmargin.report._markup import Safe, joined, tag
 from qmargin.report.curve_plots import Curve, curve_plots
 from qmargin.report.gallery import Gallery
 from qmargin.report.table import Row, Table
@@ -26,9 +24,7 @@ def protocol_page(tables: Sequence[Table], curves: Sequence[Curve] = (), worst: 
         plots = (tag("figure", Safe(svg), tag("figcaption", caption)) for svg, caption in curve_plots(curves))
         parts.append(tag("section", tag("h2", "Curves"), tag("div", *plots, class_="plots")))
     parts += [tag("section", tag("h2", one.table.title), one.section()) for one in worst]
-    return Template(_resource("protocol.html")).substitute(
-        title=escaped(title), style=f"{palette_css()}\n{_resource('page.css')}", content=joined(*parts)
-    )
+    return framed_page(title, joined(tag("header", tag("h1", title)), tag("main", *parts)))
 
 
 def _table(table: Table) -> Safe:
@@ -44,7 +40,3 @@ def _row(row: Row, texts: Sequence[str]) -> Safe:
     first, *rest = texts
     cells = (tag("th", first, scope="row"), *(tag("td", text) for text in rest))
     return tag("tr", *cells, class_="published") if row.published else tag("tr", *cells)
-
-
-def _resource(name: str) -> str:
-    return files("qmargin.report").joinpath(name).read_text(encoding="utf-8")
