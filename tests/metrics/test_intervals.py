@@ -4,14 +4,22 @@ import numpy as np
 import pytest
 
 from qmargin.metrics import det_curve, eer_of, paired_subject_bootstrap, subject_bootstrap, tar_at_far_of
-from qmargin.metrics._intervals import check_shares, difference_interval, student_quantile, variance, wilson
+from qmargin.metrics._intervals import (
+    bias_square,
+    check_shares,
+    difference_interval,
+    interval,
+    student_quantile,
+    variance,
+    wilson,
+)
 from qmargin.metrics._validate import Floats
 
 
 def wilson_of(estimate: float, values: Floats, subjects: int) -> tuple[float, float]:
     """Ends of the 95 % interval from resamples that no pair moves."""
     still = np.full((1, 2), estimate)
-    known = variance(np.array([values.mean()]), values[np.newaxis], still)  # no bias
+    known = variance(values[np.newaxis], still)
     low, high = wilson(np.array([estimate]), known, subjects, 0.95)
     return float(low[0]), float(high[0])
 
@@ -41,10 +49,10 @@ def test_it_is_reached_by_the_bootstrap_and_holds_the_estimate() -> None:
     figures = {"EER": eer_of, "TAR": lambda det: tar_at_far_of(det, 1e-2).tar}
     found = subject_bootstrap(scores, labels, sides, figures, resamples=60)
     plain = subject_bootstrap(scores, labels, sides, figures, resamples=60, method="percentile")
-    for name, interval in found.items():
-        assert interval.low < interval.estimate < interval.high
-        assert interval.estimate == plain[name].estimate
-        assert interval.high - interval.low > 0.9 * (plain[name].high - plain[name].low)
+    for name, one in found.items():
+        assert one.low < one.estimate < one.high
+        assert one.estimate == plain[name].estimate
+        assert one.high - one.low > 0.9 * (plain[name].high - plain[name].low)
     assert found["EER"].estimate == eer_of(det_curve(scores, labels))
 
 
@@ -82,10 +90,12 @@ def test_pairs_count_once_and_bias_widens() -> None:
     values = 0.3 + 0.01 * np.array([[1.0, -1.0] * 50])  # variance 1e-4 * 100 / 99
     still, pairs = np.full((1, 2), 0.3), 0.3 + 0.005 * np.array([[1.0, -1.0] * 50])  # and 0.25e-4 * 100 / 99
     share = 1e-4 * 100 / 99
-    assert variance(np.array([0.3]), values, still) == pytest.approx(share)
-    assert variance(np.array([0.3]), values, pairs) == pytest.approx(share - 2 * share / 4)
-    assert variance(np.array([0.3]), values, values) == pytest.approx(share)  # never below that of the pairs
-    assert variance(np.array([0.31]), values, still) == pytest.approx(share + 4e-4)  # (2 b)^2 with b = -0.01
+    assert variance(values, still) == pytest.approx(share)
+    assert variance(values, pairs) == pytest.approx(share - 2 * share / 4)
+    assert variance(values, values) == pytest.approx(share)  # never below that of the pairs
+    assert bias_square(np.array([0.31]), values) == pytest.approx(4e-4)  # (2 b)^2 with b = -0.01
+    (plain,), (biased,) = (interval("wilson", np.array([p]), values, still, 40, 0.95)[1] for p in (0.3, 0.31))
+    assert biased - 0.31 > 2 * (plain - 0.3)  # a variance of 1e-4 became 5e-4
 
 
 def test_student_is_the_table() -> None:
@@ -108,6 +118,19 @@ def test_a_difference_is_known_by_its_own_variance() -> None:
     few = np.stack([one - 0.28 - one.mean() + 0.3, other])
     (low_few,), (high_few,) = difference_interval("t", few.mean(axis=2), few, still, 40, 0.95)
     assert (high_few - low_few) / (high - low) == pytest.approx((1.5664 / 1.0092) ** 0.25, rel=1e-3)
+
+
+def test_what_looks_like_bias_of_a_difference_is_at_most_half_its_variance() -> None:
+    values = 0.01 * np.array([[1.0, -1.0] * 50])
+    both = np.stack([0.5 + values, np.full_like(values, 0.5)])
+    still = np.full((2, 1, 2), 0.5)
+    widths = []
+    for estimate in (0.5, 0.502, 0.52):  # b = 0, -0.002 and -0.02
+        (low,), (high,) = difference_interval("t", np.array([[estimate], [0.5]]), both, still, 40, 0.95)
+        widths.append(high - low)
+    share = 1e-4 * 100 / 99
+    assert widths[1] / widths[0] == pytest.approx(np.sqrt(1 + 16e-6 / share), rel=1e-4)
+    assert widths[2] / widths[0] == pytest.approx(np.sqrt(1.5), rel=1e-4)
 
 
 def test_an_unknown_method_for_differences() -> None:

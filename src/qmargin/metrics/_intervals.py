@@ -8,7 +8,8 @@ Conventions:
     pair's own counts once, not for each of its ends and for their product too. Resamples of pairs (`_subjects.py`) vary
     by u = sum_ij r_ij^2; so v is the variance of the resamples of subjects less 2 u, and at least u. Figures that are a
     least or best value over thresholds read too well on the trials as on the resamples: with b, the mean of the
-    resamples less the estimate, (2 b)^2 is added to v.
+    resamples less the estimate, (2 b)^2 is added to v; of a difference at most v / 2: where a handful of errors sets a
+    threshold, b is luck more than bias.
     Where errors are few, v is known badly, and low where the figure p is low. So it is scaled up by k to what it would
     be with half an error more in each direction among the N subjects, p' = (N p + 1/2) / (N + 1), at most twofold:
     k = min(2, max(1, p' (1 - p') / (p (1 - p)))).
@@ -17,7 +18,7 @@ Conventions:
     nothing: there p (1 - p) is read as p' (1 - p') / 2, and n is at most N.
     "t", for differences of two systems: the difference plus and minus Student's t on N - 1 degrees of freedom times
     sqrt(v sqrt(k)), k the larger one of the two systems.
-    The 2 of (2 b), the twofold and the root were chosen by simulation (`benchmarks/interval_coverage.py`).
+    The 2 of (2 b), the half, the twofold and the root were chosen by simulation (`benchmarks/interval_coverage.py`).
 """
 
 import math
@@ -31,7 +32,7 @@ from qmargin.metrics._validate import Floats
 Method = Literal["wilson", "percentile"]
 DifferenceMethod = Literal["t", "percentile"]
 MOST_SCALED = 2.0
-BIAS = 2.0
+BIAS, MOST_BIAS = 2.0, 0.5
 
 
 def check_method(method: str, known: tuple[str, ...] = get_args(Method)) -> None:
@@ -47,7 +48,8 @@ def interval(
     if method == "percentile":
         return percentiles(values, confidence)
     check_shares(estimates, values)
-    return wilson(estimates, variance(estimates, values, of_pairs), subjects, confidence)
+    known = variance(values, of_pairs) + bias_square(estimates, values)
+    return wilson(estimates, known, subjects, confidence)
 
 
 def difference_interval(
@@ -57,7 +59,8 @@ def difference_interval(
     difference, differences = estimates[0] - estimates[1], values[0] - values[1]
     if method == "percentile":
         return percentiles(differences, confidence)
-    known = variance(difference, differences, of_pairs[0] - of_pairs[1])
+    known = variance(differences, of_pairs[0] - of_pairs[1])
+    known = known + np.minimum(bias_square(difference, differences), MOST_BIAS * known)
     scales = np.sqrt(_scales(estimates, subjects)[1].max(axis=0))
     return student(difference, known * scales, subjects, confidence)
 
@@ -69,11 +72,16 @@ def percentiles(values: Floats, confidence: float) -> tuple[Floats, Floats]:
     return low, high
 
 
-def variance(estimates: Floats, values: Floats, of_pairs: Floats) -> Floats:
-    """Variance (figures,) of figures, from resamples of subjects and of pairs, each (figures, resamples)."""
+def variance(values: Floats, of_pairs: Floats) -> Floats:
+    """Variance v (figures,) of figures, from resamples of subjects and of pairs, each (figures, resamples)."""
     pairs = of_pairs.var(axis=1, ddof=1)
-    bias = values.mean(axis=1) - estimates
-    found: Floats = np.maximum(values.var(axis=1, ddof=1) - 2.0 * pairs, pairs) + (BIAS * bias) ** 2
+    found: Floats = np.maximum(values.var(axis=1, ddof=1) - 2.0 * pairs, pairs)
+    return found
+
+
+def bias_square(estimates: Floats, values: Floats) -> Floats:
+    """(2 b)^2 (figures,), of estimates (figures,) and resamples (figures, resamples)."""
+    found: Floats = (BIAS * (values.mean(axis=1) - estimates)) ** 2
     return found
 
 
