@@ -1,6 +1,7 @@
 """How often 95 % intervals hold the truth, by several methods from the same resamples: single, paired and stratified.
 
     python benchmarks/interval_coverage.py [--lists NAME ...] [--sets 500] [--out FILE]
+    python benchmarks/interval_coverage.py --table       # the table of docs/performance.md, from the rows of the file
 
 Simulated people have a direction each, their images scatter around it, every pair of images is a trial; two systems
 see the same images with other noise of their own. The truth is the mean figure of 20 populations of 400 people. Where
@@ -191,13 +192,34 @@ def coverage(name: str, case: Case, sets: int) -> list[list[str]]:
     return rows
 
 
+def table(rows: list[dict[str, str]]) -> str:
+    """Single figures and differences side by side, as Markdown."""
+    methods = {"single": ("shipped", "percentile", "BCa", "t"), "difference": ("shipped", "percentile", "t")}
+    heads = [f"{kind}: ours" if name == "shipped" else name for kind, names in methods.items() for name in names]
+    lines = [["lists", "impostor trials", "sets", "figure", "truth", *heads]]
+    lines.append(["---"] * len(lines[0]))
+    by = {(row["lists"], row["figure"], row["kind"].split(",")[0]): row for row in rows}
+    for (lists, figure, kind), row in by.items():
+        if kind == "single":
+            pair = {"single": row, "difference": by[lists, figure, "difference"]}
+            cells = [f"{100 * float(pair[kind][name]):.1f} %" for kind, names in methods.items() for name in names]
+            title = row["lists"] + ", ".join(["", *row["kind"].split(", ")[1:]])
+            lines.append([title, f"{int(row['impostor trials']):,}", row["data sets"], figure, row["truth"], *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Simulate, count, print, and write beside the rows of other lists."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lists", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--sets", type=int, default=500)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/interval_coverage.csv"))
+    parser.add_argument("--table", action="store_true", help="print the rows that are there, measure nothing")
     arguments = parser.parse_args()
+    if arguments.table:
+        with arguments.out.open(newline="", encoding="utf-8") as file:
+            print(table(list(csv.DictReader(file))))
+        return
     for name in arguments.lists:
         rows = coverage(name, CASES[name], arguments.sets)
         if arguments.out.exists():
