@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import resource
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,6 +204,34 @@ def test_a_full_disk_is_said_and_nothing_is_left(save_image: Save, tmp_path: Pat
     with largest_file(3000), pytest.raises(ValueError, match=r"cannot write .*: File too large; nothing was lost"):
         prepare_faces(tmp_path / "faces", "folder", tmp_path / "out", to)
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if (
+        mount is None
+        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=False).returncode
+    ):
+        pytest.skip("no tmpfs can be mounted here: that takes root")
+    yield place
+    subprocess.run([shutil.which("umount") or "umount", place], check=True)
+
+
+@pytest.mark.parametrize("to", ["folder", "rec", "tar"])
+def test_a_disk_that_fills_up_is_said_and_has_its_room_back(
+    save_image: Save, tmp_path: Path, small_disk: Path, to: Goal
+) -> None:
+    for seed in range(30):
+        save_image(f"faces/al/{seed}.png", height=40, width=40, seed=seed)
+    free = shutil.disk_usage(small_disk).free
+    with pytest.raises(ValueError, match=r"cannot write .*disk/.*: No space left on device; nothing was lost"):
+        prepare_faces(tmp_path / "faces", "folder", small_disk / "out", to)
+    assert list(small_disk.iterdir()) == []
+    assert shutil.disk_usage(small_disk).free == free
 
 
 def test_a_folder_that_exists_is_not_touched(faces: Path) -> None:

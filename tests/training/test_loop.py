@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from qmargin.data import ImageFolders
+from qmargin.data import ImageFolders, RecordFile, TarShards, prepare_faces, read_orl
 from qmargin.heads import HeadConfig
 from qmargin.losses import QMargin, Ramp, ScheduledLoss
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder, TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.codec import to_json
 from qmargin.training.log import COLUMNS, read_log
 
 # The command line of the run that the tests kill: the same tiny config in a process of its own.
@@ -134,6 +135,49 @@ def test_a_streaming_run_that_is_killed_resumes_to_the_same_bits(tmp_path: Path)
         assert process.wait() == -signal.SIGKILL
     run_to_the_end(tmp_path / "run", "--resume")
     assert_same_bits(RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole"))
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ORL faces as a record file and as tar shards, in folders `rec` and `tar`."""
+    place, faces = tmp_path_factory.mktemp("packed"), read_orl()
+    for path, name in zip(faces.paths, faces.identities, strict=True):
+        target = place / "faces" / name / Path(path).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((faces.root / path).read_bytes())
+    prepare_faces(place / "faces", "folder", place / "rec", "rec")
+    prepare_faces(place / "faces", "folder", place / "tar", "tar", per_shard=150)
+    return place
+
+
+@pytest.mark.parametrize("processes", [False, True])
+@pytest.mark.parametrize("kind", ["rec", "tar"])
+def test_a_run_on_packed_images_that_is_killed_resumes_to_the_same_bits(
+    tiny: TrainConfig, packed: Path, tmp_path: Path, kind: str, processes: bool
+) -> None:
+    source = RecordFile(path=packed / "rec" / "train.rec") if kind == "rec" else TarShards(path=packed / "tar")
+    data = replace(tiny.image_data, source=source, validation_identities=10, processes=processes)
+    config = replace(tiny, data=data, epochs=8, checkpoint_every=7)
+    whole, killed = (RunFolder(tmp_path / name) for name in ("whole", "killed"))
+    for run in (
+        whole,
+        killed,
+    ):  # the command line replaces fields of a source, not its kind: --resume takes it as saved
+        run.path.mkdir()
+        run.config.write_text(to_json(config))
+    run_to_the_end(whole.path, "--resume")
+    for step in (4, 17, 26):  # before the first checkpoint, and after some
+        with started(killed.path, step, "--resume") as process:
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+    run_to_the_end(killed.path, "--resume")
+    assert_same_bits(killed, whole)
+    figures = [
+        [(row["step"], row["loss"], row["support_size"]) for row in read_log(run.log)] for run in (killed, whole)
+    ]
+    assert figures[0] == figures[1]
+    assert len(figures[0]) == STEPS
+    np.testing.assert_array_equal(*(embed_run(run, "validation").vectors for run in (killed, whole)))
 
 
 def test_max_steps_ends_a_run_within_an_epoch_or_after_several(tiny: TrainConfig, tmp_path: Path) -> None:

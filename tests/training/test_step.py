@@ -186,3 +186,23 @@ def test_a_compiled_backbone_trains_as_the_plain_one(tiny: TrainConfig, monkeypa
         losses[compiled] = [float(train_step(state, batch(step), own, 10).numbers["loss"]) for step in range(3)]
         assert not any(name.startswith("_orig_mod") for name in state.state_dict()["backbone"])
     assert losses[True] == pytest.approx(losses[False], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["dense", "streaming"])
+@pytest.mark.parametrize("loss", ["qmargin", "arcface"])
+def test_prototypes_taught_are_those_with_a_gradient(tiny: TrainConfig, kind: Any, loss: str) -> None:
+    """Against autograd on the plain formula: whose gradient is not zero, and how even the gradients are."""
+    losses = find_recipe("faces-orl").losses
+    config = replace(tiny, batch_size=SIZE, loss=losses[loss], head=HeadConfig(kind=kind))
+    state, images = plain_state(config), batch(0)
+    weight = state.head.weight.detach().clone().requires_grad_()
+    with torch.no_grad():
+        embeddings = state.backbone(config.data.prepared(images.inputs))
+    cosines = nn.functional.normalize(embeddings) @ nn.functional.normalize(weight).T  # (batch, classes)
+    losses[loss].at(0.0)(cosines, images.labels).mean().backward()
+    assert weight.grad is not None
+    norms = weight.grad.norm(dim=1).double()
+    numbers = train_step(state, images, config, 10).numbers
+    assert numbers["prototypes_taught"] == (norms > 0).sum()
+    assert (loss == "qmargin") == (int(numbers["prototypes_taught"]) < CLASSES)
+    torch.testing.assert_close(numbers["prototypes_effective"], norms.sum() ** 2 / (norms**2).sum(), rtol=1e-4, atol=0)
