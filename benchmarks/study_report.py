@@ -59,6 +59,9 @@ def write_report(
         title: of a new page.
         about: a paragraph on what was done, and the commands.
         baselines: losses that others were compared with.
+
+    Raises:
+        ValueError: the page is there, without `MARK`.
     """
     make_folder(path.parent)
     plots = write_plots(path.parent, path.stem, study, rows, intervals, curves, baselines)
@@ -74,7 +77,9 @@ def write_report(
         _section("What training did", TRAINING_TEXT, _ends(rows), plots.get("training")),
         _section(f"Schedules of {study.varied}", SCHEDULES_TEXT, _schedules(rows), plots.get("schedules")),
     ]
-    kept = path.read_text(encoding="utf-8").partition(MARK)[0] if path.exists() else f"# {title}\n\n"
+    kept, mark, _ = (path.read_text(encoding="utf-8") if path.exists() else f"# {title}\n\n{MARK}").partition(MARK)
+    if not mark:
+        raise ValueError(f"{path} has not the line {MARK!r}: put it below what was written by hand, or remove the page")
     write_text(path, f"{kept}{MARK}\n\n" + "\n\n".join(part.strip() for part in parts if part.strip()) + "\n")
 
 

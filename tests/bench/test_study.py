@@ -365,6 +365,11 @@ def test_a_whole_study_from_images_to_its_page(
         assert f"(faces-small-{plot}.svg)" in text
         assert (page.parent / f"faces-small-{plot}.svg").read_text().count("<svg") == 1
 
+    page.write_text("my own page")
+    with pytest.raises(ValueError, match=r"faces-small.md has not the line '<!-- written by a script"):
+        call("faces_small_report", *report)
+    page.write_text(text)
+
     for folder in runs.iterdir():
         folder.rename(tmp_path / folder.name) if folder.is_file() else shutil.rmtree(folder)
     before = {path.name: path.read_bytes() for path in page.parent.iterdir()}

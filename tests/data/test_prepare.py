@@ -102,12 +102,16 @@ def spoil(faces: Path) -> dict[str, str]:
     still = Image.fromarray(np.arange(144, dtype=np.uint8).reshape(8, 6, 3))
     moving = [still, still.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     still.save(faces / "cy" / "moving.webp", save_all=True, append_images=moving[1:], duration=50, lossless=True)
+    still.save(faces / "cy" / "moving.png", save_all=True, append_images=moving[1:])
+    still.save(faces / "cy" / "series.jpg", format="MPO", save_all=True, append_images=moving[1:])  # as cameras write
     return {
         "al/empty.jpg": r"it is empty, 0 bytes",
         "bo/text.jpg": r"its content is none of BMP, JPEG",
         "cy/half.png": r"cannot decode .*half.png",
         "cy/deep.png": r"its pixels are I;16, not 8 bits a channel",
-        "cy/moving.webp": r"it is an animation of 2 images",
+        "cy/moving.webp": r"it holds 2 images, as an animation or a series does",
+        "cy/moving.png": r"it holds 2 images, as an animation or a series does",
+        "cy/series.jpg": r"it holds 2 images, as an animation or a series does",
     }
 
 
@@ -123,10 +127,13 @@ def test_bad_images_are_left_out_on_request_counted_and_listed(faces: Path, tmp_
     for path, reason in result.skipped:
         assert re.search(reasons[path], reason)
     assert contents(READERS[to](tmp_path / "out")) == good
-    assert json.loads((tmp_path / "out" / "prepared.json").read_text())["skipped"] == 5
+    assert json.loads((tmp_path / "out" / "prepared.json").read_text())["skipped"] == 7
 
 
-@pytest.mark.parametrize("name", ["al/empty.jpg", "bo/text.jpg", "cy/half.png", "cy/deep.png", "cy/moving.webp"])
+@pytest.mark.parametrize(
+    "name",
+    ["al/empty.jpg", "bo/text.jpg", "cy/half.png", "cy/deep.png", "cy/moving.webp", "cy/moving.png", "cy/series.jpg"],
+)
 def test_a_bad_image_ends_the_preparation_and_nothing_is_left(faces: Path, tmp_path: Path, name: str) -> None:
     reasons = spoil(faces)
     for other in set(reasons) - {name}:

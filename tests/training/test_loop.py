@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,6 +178,35 @@ def test_a_run_on_packed_images_that_is_killed_resumes_to_the_same_bits(
     assert figures[0] == figures[1]
     assert len(figures[0]) == STEPS
     np.testing.assert_array_equal(*(embed_run(run, "validation").vectors for run in (killed, whole)))
+
+
+def children(parent: int) -> list[int]:
+    """Processes that a process has started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(entry.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc, which is Linux's")
+def test_a_worker_that_is_killed_ends_the_run_with_its_name_and_the_run_resumes(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    processes = ("--data.processes",)
+    with started(tmp_path / "run", 9, *processes) as process:
+        workers = [worker for server in children(process.pid) for worker in children(server)]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        message = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 2
+    assert f"the process {workers[0]} that decodes images was killed by SIGKILL before its next batch" in message
+    assert "--resume" in message
+    assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
+    run_to_the_end(tmp_path / "run", "--resume")
+    assert_same_bits(RunFolder(tmp_path / "run"), RunFolder(uninterrupted))
 
 
 def test_max_steps_ends_a_run_within_an_epoch_or_after_several(tiny: TrainConfig, tmp_path: Path) -> None:

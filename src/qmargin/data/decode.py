@@ -171,7 +171,7 @@ def single_image(path: Path | EncodedImage) -> str:
     with _opened(path) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
-            raise ValueError(f"it is an animation of {frames} images; save the one that is meant")
+            raise ValueError(f"it holds {frames} images, as an animation or a series does; save the one that is meant")
         assert image.format is not None, "it was read from a file"
         return image.format
 
