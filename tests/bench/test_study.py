@@ -76,7 +76,8 @@ class Tar:
 
 def carried(scripts: dict[str, ModuleType], plan: Any, path: Path, carry_out: Any) -> list[dict[str, str]]:
     columns = (*scripts["study"].KEY, "split", *scripts["study"].FIGURES, "minutes")
-    return scripts["study"].carry_on(plan, path, columns, carry_out)
+    rows: list[dict[str, str]] = scripts["study"].carry_on(plan, path, columns, carry_out)
+    return rows
 
 
 def test_the_phases_come_in_order_and_rest_on_what_was_measured(
@@ -301,7 +302,7 @@ def _tiny_study(scripts: dict[str, ModuleType], plan: Any, monkeypatch: pytest.M
     monkeypatch.setattr(faces, "HELD_OUT", 3)
 
     def config(run: Any, manifest: Path) -> TrainConfig:
-        found = real(run, manifest)
+        found: TrainConfig = real(run, manifest)
         return replace(
             found,
             data=replace(found.image_data, image=ImageFormat(height=16, width=16, channels=3)),

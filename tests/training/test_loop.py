@@ -177,7 +177,8 @@ def test_a_run_on_packed_images_that_is_killed_resumes_to_the_same_bits(
     ]
     assert figures[0] == figures[1]
     assert len(figures[0]) == STEPS
-    np.testing.assert_array_equal(*(embed_run(run, "validation").vectors for run in (killed, whole)))
+    first, second = (embed_run(run, "validation").vectors for run in (killed, whole))
+    np.testing.assert_array_equal(first, second)
 
 
 def children(parent: int) -> list[int]:
