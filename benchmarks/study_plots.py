@@ -1,13 +1,15 @@
 """The plots of a study's report, as SVG: error rates, differences, what training did, and what the settings led to."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from qmargin._files import replacing
 from qmargin.protocols.verification import FARS, tar_name
@@ -15,20 +17,27 @@ from qmargin.report._canvas import COLOUR, PLAIN, SETTINGS, Pen, pens_of
 from qmargin.report._legend import add_legend
 from study import FINAL, SCHEDULES, TUNING, Row, Study
 
+MARKERS = "os^Dv"
 PANELS = {  # column of the curves: label, logarithmic
     "support_size": ("Mean support (classes)", True),
     "p_target": ("Mean p of the label", False),
-    "gradient_norm": ("Norm of the backbone's gradient", True),
-    "prototypes_effective": ("Effective number of prototypes taught", True),
+    "gradient_norm": ("Backbone's gradient, norm", True),
+    "prototypes_effective": ("Prototypes taught, effective", True),
     "zero_loss": ("Share of rows with zero loss", False),
     "target_cosine": ("Cosine with the own prototype", False),
 }
 
 
+def _pens(names: Iterable[str]) -> dict[str, Pen]:
+    """A pen for each loss; the first one is dashed grey."""
+    losses = list(names)
+    return pens_of(losses, losses[0])
+
+
 def tar_plot(study: Study, rows: Sequence[Row]) -> Figure:
     """TAR over FAR of the final runs, mean over the seeds; the bar is from the lowest to the highest seed."""
     finals = [row for row in rows if row["phase"] == FINAL]
-    pens = pens_of([loss for loss in study.candidates if any(row["loss"] == loss for row in finals)])
+    pens = _pens([loss for loss in study.candidates if any(row["loss"] == loss for row in finals)])
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     axes = figure.add_subplot()
     for place, (loss, pen) in enumerate(pens.items()):
@@ -50,12 +59,12 @@ def difference_plot(study: Study, intervals: Sequence[Row], baselines: Sequence[
     names = [row["figure"] for row in intervals if not row["baseline"] and row["loss"] == intervals[0]["loss"]]
     figure = Figure(figsize=(9.0, 0.5 + len(names) * (0.6 + 0.2 * len(study.candidates))), layout="constrained")
     panels = figure.subplots(len(names), len(baselines), squeeze=False)
-    pens = pens_of(list(study.candidates))
+    pens = _pens(study.candidates)
     for line, name in zip(panels, names, strict=True):
         for axes, baseline in zip(line, baselines, strict=True):
             own = [row for row in intervals if row["baseline"] == baseline and row["figure"] == name]
             _forest(axes, own, pens)
-            axes.set_title(f"{name}, less that of {baseline}: {'left' if name == 'EER' else 'right'} is better")
+            axes.set_title(f"{name}, less {baseline}'s ({'left' if name == 'EER' else 'right'} is better)", fontsize=9)
     return figure
 
 
@@ -75,7 +84,7 @@ def _forest(axes: Axes, rows: Sequence[Row], pens: Mapping[str, Pen]) -> None:
 def training_plot(curves: Sequence[Row], phase: str) -> Figure:
     """What training did, over epochs: mean over the seeds of a phase's runs, from the lowest to the highest shaded."""
     own = [row for row in curves if row["phase"] == phase]
-    pens = pens_of(list(dict.fromkeys(row["loss"] for row in own)))
+    pens = _pens(dict.fromkeys(row["loss"] for row in own))
     shown = {name: label for name, label in PANELS.items() if any(row.get(name) for row in own)}
     figure = Figure(figsize=(9.0, 0.6 + 2.5 * math.ceil(len(shown) / 2)), layout="constrained")
     panels = figure.subplots(math.ceil(len(shown) / 2), 2, squeeze=False).ravel()
@@ -91,7 +100,11 @@ def training_plot(curves: Sequence[Row], phase: str) -> Figure:
             values = np.array([np.interp(epochs, *_points(one, name)) for one in seeds])  # (seeds, points)
             axes.fill_between(epochs, values.min(0), values.max(0), color=pen.colour, alpha=0.18, linewidth=0)
             axes.plot(epochs, values.mean(0), color=pen.colour, linestyle=pen.dashes)
-        axes.set(xlabel="Epoch", ylabel=label, yscale="log" if logarithmic else "linear")
+        axes.set(xlabel="Epoch", ylabel=label)
+        if logarithmic:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter())
         axes.grid(visible=True, axis="y")
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
@@ -106,21 +119,24 @@ def _points(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
 def settings_plot(study: Study, rows: Sequence[Row]) -> Figure:
     """The validation figure of every setting tried, over the support at its end and over the separation 1/((a-1) s)."""
     tried = [row for row in rows if row["phase"] in TUNING]
-    pens = pens_of([loss for loss in study.candidates if any(row["loss"] == loss for row in tried)])
+    pens = _pens([loss for loss in study.candidates if any(row["loss"] == loss for row in tried)])
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     by_support, by_separation = figure.subplots(1, 2, sharey=True)
-    for loss, pen in pens.items():
+    for marker, (loss, pen) in zip(cycle(MARKERS), pens.items()):
         for row in (row for row in tried if row["loss"] == loss):
-            style_ = {"color": pen.colour, "marker": "o" if row["phase"] == "settings" else "x", "linestyle": "none"}
+            face = pen.colour if row["phase"] == "settings" else COLOUR["surface"]
             judged, alpha = float(row[study.judged_by]), float(row["alpha"])
-            by_support.plot([float(row["support_size"])], [judged], **style_)
+            places = {by_support: float(row["support_size"])}
             if alpha > 1.0:
-                by_separation.plot([1.0 / ((alpha - 1.0) * float(row["scale"]))], [judged], **style_)
+                places[by_separation] = 1.0 / ((alpha - 1.0) * float(row["scale"]))
+            for axes, place in places.items():
+                axes.plot([place], [judged], color=pen.colour, marker=marker, markerfacecolor=face, linestyle="none")
+        by_support.plot([], [], color=pen.colour, marker=marker, linestyle="none", label=loss)  # the legend's
     by_support.set(xscale="log", xlabel="Mean support at the end (classes)", ylabel=f"{study.judged_by}, validation")
     by_separation.set(xlabel="Separation 1/((alpha - 1) s), cosine; alpha > 1 only")
     for axes in (by_support, by_separation):
         axes.grid(visible=True)
-    add_legend(figure, pens)
+    figure.legend(loc="outside upper left", ncols=5)
     return figure
 
 

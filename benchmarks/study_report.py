@@ -85,8 +85,8 @@ def write_report(
 
 SETTINGS_TEXT = (
     "The best of the settings tried, by the figure of the last column on held-out training identities; in brackets the "
-    "worst and the best of all that were tried. Circles of the plot are settings at the first learning rate, crosses "
-    "the best ones at others."
+    "worst and the best of all that were tried. In the plot settings at the first learning rate are filled, the best "
+    "ones at other rates hollow."
 )
 FIGURES_TEXT = "Test identities, percent: mean ± standard deviation over the seeds. Bars of the plot: all seeds."
 DIFFERENCES_TEXT = (
