@@ -28,8 +28,7 @@ from qmargin.protocols.verification import tar_name
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
 from qmargin.training import TrainConfig, train
-from qmargin.training.log import read_log
-from study import FIGURES, FINAL, KEY, SIZES, Row, Run, Study, Variation, carry_on, figures
+from study import FIGURES, FINAL, KEY, LOGGED, SIZES, VALUE, Row, Run, Study, Variation, carry_on, figures, last_logged
 
 CANDIDATES: dict[str, list[AlphaLoss]] = {
     "CosFace": [CosFace(0.2, 16.0), CosFace(0.1, 32.0), CosFace(0.2, 32.0), CosFace(0.35, 64.0)],
@@ -54,17 +53,6 @@ VARIATIONS = {
     "prototype rate x2": Variation(head_rate=2.0),
 }
 HELD_OUT = 150  # training identities that judge settings
-LOGGED = (
-    "support_size",
-    "p_target",
-    "zero_loss",
-    "target_cosine",
-    "accuracy",
-    "gradient_norm",
-    "prototypes_taught",
-    "prototypes_effective",
-)
-VALUE = "loss value"  # the log calls it "loss", which is the name of the loss here
 COLUMNS = (*KEY, *SIZES, *FIGURES, VALUE, *LOGGED, "minutes", "machine", "date")
 
 
@@ -99,12 +87,10 @@ def carry_out(run: Run, manifest: Path, out: Path) -> Row:
     """Train, embed, score all pairs; the cells of the run. Minutes are those of this process, since its last start."""
     began = time.perf_counter()
     folder = train(config(run, manifest), out / run.folder, resume=True, title=f"{run.phase}: {run.folder}")
-    last = read_log(folder.log)[-1]
     return {
         "split": run.split,
         **figures(all_pairs(embed_run(folder, run.split))),
-        VALUE: f"{last['loss']:.5g}",
-        **{name: f"{last[name]:.5g}" for name in LOGGED if name in last},  # logs of before have no prototypes
+        **last_logged(folder),
         "minutes": f"{(time.perf_counter() - began) / 60:.1f}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",

@@ -27,11 +27,24 @@ from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
 from qmargin.metrics import det_curve, eer_of, tar_at_far_of
 from qmargin.protocols.pairs import Trials
 from qmargin.protocols.verification import FARS, tar_name
+from qmargin.training import RunFolder
+from qmargin.training.log import read_log
 
 TUNING, FINAL, SCHEDULES = ("settings", "rate"), "final", "schedules"
 KEY = ("phase", "loss", "alpha", "scale", "margin", "learning rate", "seed", "epochs")
 FIGURES = ("EER", *(tar_name(far) for far in FARS))
 SIZES = ("split", "subjects", "genuine", "impostor")
+VALUE = "loss value"  # the log calls it "loss", which is the name of the loss here
+LOGGED = (
+    "support_size",
+    "p_target",
+    "zero_loss",
+    "target_cosine",
+    "accuracy",
+    "gradient_norm",
+    "prototypes_taught",
+    "prototypes_effective",
+)
 Row = dict[str, str]
 
 
@@ -195,6 +208,12 @@ def figures(trials: Trials) -> Row:
     row = {"subjects": str(len(np.unique(trials.subjects))), "genuine": str(int(det.genuine))}
     row |= {"impostor": str(int(det.impostor)), "EER": f"{eer_of(det):.5f}"}
     return row | {tar_name(far): f"{tar_at_far_of(det, far).tar:.5f}" for far in FARS if far * det.impostor >= 1.0}
+
+
+def last_logged(run: RunFolder) -> Row:
+    """What the last line of a log says, as cells of a row; logs of before have no prototypes."""
+    last = read_log(run.log)[-1]
+    return {VALUE: f"{last['loss']:.5g}", **{name: f"{last[name]:.5g}" for name in LOGGED if name in last}}
 
 
 def read_rows(path: Path) -> list[Row]:

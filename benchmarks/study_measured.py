@@ -19,21 +19,10 @@ from qmargin.protocols.verification import by_name, figures_for
 from qmargin.scoring import Embeddings
 from qmargin.training import RunFolder
 from qmargin.training.log import read_log
-from study import FINAL, SCHEDULES, Row, Study, finished_runs
+from study import FINAL, LOGGED, SCHEDULES, Row, Study, finished_runs
 
 INTERVALS = ("loss", "baseline", "figure", "value", "low", "high", "won", "seeds", "resamples")
-CURVES = (
-    "support_size",
-    "p_target",
-    "zero_loss",
-    "target_cosine",
-    "accuracy",
-    "gradient_norm",
-    "prototypes_taught",
-    "prototypes_effective",
-    "scale",
-    "alpha",
-)
+CURVES = (*LOGGED, "scale", "alpha")
 CURVE_COLUMNS = ("phase", "loss", "seed", "step", "epoch", *CURVES)
 POINTS = 60  # of a curve
 Read = Callable[[RunFolder], Trials]

@@ -2,9 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,21 +21,8 @@ from qmargin.protocols.verification import by_name, figures_for
 from qmargin.recipes import find_recipe
 from qmargin.training import RunFolder, TrainConfig
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODULES = ("study", "study_measured", "study_plots", "study_report", "faces_small", "faces_small_report")
 JUDGED = "TAR@FAR=1e-03"
-
-
-@pytest.fixture(scope="module")
-def scripts() -> Iterator[dict[str, ModuleType]]:
-    """The scripts as modules; they import each other from their folder, as when they are run."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield {name: import_module(name) for name in MODULES}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-        for name in MODULES:
-            sys.modules.pop(name, None)
 
 
 @pytest.fixture
