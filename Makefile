@@ -26,6 +26,7 @@ demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write ru
 
 study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.csv; hours, goes on where it stopped
 	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)"
+	$(BIN)/python benchmarks/faces_small_report.py --out runs/faces-small
 
 test: setup ## the whole test suite, with coverage of src
 	# one thread a process: two processes with two threads each would wait for each other on two cores

@@ -1,9 +1,6 @@
 """The peers of benchmarks/ compute the cross-entropy they are named after, and its table of rows can be resumed."""
 
 import csv
-import sys
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -14,21 +11,8 @@ from torch.nn import functional as F  # noqa: N812
 from qmargin.bench import measure
 from qmargin.bench.scene import Sizes, make_scene
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODULES = ("peers", "head", "head_growth", "head_plot", "head_training")
 SIZES = Sizes(classes=130, dim=16, batch=8)
-
-
-@pytest.fixture(scope="module")
-def scripts() -> Iterator[dict[str, ModuleType]]:
-    """The scripts as modules; they import each other from their folder, as when they are run."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        yield {name: import_module(name) for name in MODULES}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-        for name in MODULES:
-            sys.modules.pop(name, None)
 
 
 def test_cross_entropies_are_the_naive_line(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import resource
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,12 +102,16 @@ def spoil(faces: Path) -> dict[str, str]:
     still = Image.fromarray(np.arange(144, dtype=np.uint8).reshape(8, 6, 3))
     moving = [still, still.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     still.save(faces / "cy" / "moving.webp", save_all=True, append_images=moving[1:], duration=50, lossless=True)
+    still.save(faces / "cy" / "moving.png", save_all=True, append_images=moving[1:])
+    still.save(faces / "cy" / "series.jpg", format="MPO", save_all=True, append_images=moving[1:])  # as cameras write
     return {
         "al/empty.jpg": r"it is empty, 0 bytes",
         "bo/text.jpg": r"its content is none of BMP, JPEG",
         "cy/half.png": r"cannot decode .*half.png",
         "cy/deep.png": r"its pixels are I;16, not 8 bits a channel",
-        "cy/moving.webp": r"it is an animation of 2 images",
+        "cy/moving.webp": r"it holds 2 images, as an animation or a series does",
+        "cy/moving.png": r"it holds 2 images, as an animation or a series does",
+        "cy/series.jpg": r"it holds 2 images, as an animation or a series does",
     }
 
 
@@ -121,10 +127,13 @@ def test_bad_images_are_left_out_on_request_counted_and_listed(faces: Path, tmp_
     for path, reason in result.skipped:
         assert re.search(reasons[path], reason)
     assert contents(READERS[to](tmp_path / "out")) == good
-    assert json.loads((tmp_path / "out" / "prepared.json").read_text())["skipped"] == 5
+    assert json.loads((tmp_path / "out" / "prepared.json").read_text())["skipped"] == 7
 
 
-@pytest.mark.parametrize("name", ["al/empty.jpg", "bo/text.jpg", "cy/half.png", "cy/deep.png", "cy/moving.webp"])
+@pytest.mark.parametrize(
+    "name",
+    ["al/empty.jpg", "bo/text.jpg", "cy/half.png", "cy/deep.png", "cy/moving.webp", "cy/moving.png", "cy/series.jpg"],
+)
 def test_a_bad_image_ends_the_preparation_and_nothing_is_left(faces: Path, tmp_path: Path, name: str) -> None:
     reasons = spoil(faces)
     for other in set(reasons) - {name}:
@@ -202,6 +211,34 @@ def test_a_full_disk_is_said_and_nothing_is_left(save_image: Save, tmp_path: Pat
     with largest_file(3000), pytest.raises(ValueError, match=r"cannot write .*: File too large; nothing was lost"):
         prepare_faces(tmp_path / "faces", "folder", tmp_path / "out", to)
     assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = shutil.which("mount")
+    if (
+        mount is None
+        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=False).returncode
+    ):
+        pytest.skip("no tmpfs can be mounted here: that takes root")
+    yield place
+    subprocess.run([shutil.which("umount") or "umount", place], check=True)
+
+
+@pytest.mark.parametrize("to", ["folder", "rec", "tar"])
+def test_a_disk_that_fills_up_is_said_and_has_its_room_back(
+    save_image: Save, tmp_path: Path, small_disk: Path, to: Goal
+) -> None:
+    for seed in range(30):
+        save_image(f"faces/al/{seed}.png", height=40, width=40, seed=seed)
+    free = shutil.disk_usage(small_disk).free
+    with pytest.raises(ValueError, match=r"cannot write .*disk/.*: No space left on device; nothing was lost"):
+        prepare_faces(tmp_path / "faces", "folder", small_disk / "out", to)
+    assert list(small_disk.iterdir()) == []
+    assert shutil.disk_usage(small_disk).free == free
 
 
 def test_a_folder_that_exists_is_not_touched(faces: Path) -> None:

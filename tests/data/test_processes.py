@@ -23,6 +23,7 @@ from qmargin.data import (
     prepare_faces,
     read_face_records,
     read_shards,
+    sequential,
 )
 from qmargin.data.processes import AHEAD, Pixels, decode_in_processes
 
@@ -49,6 +50,25 @@ def test_processes_give_the_batches_of_threads_also_after_a_resumption(people: M
         np.testing.assert_array_equal(mine.indices, theirs.indices)
     (resumed,) = loader(people, workers).iterate(12, 13)
     assert torch.equal(resumed.images, expected[-1].images)
+    assert children() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_processes_give_every_sample_once_in_order_as_threads_do(people: Manifest, workers: int) -> None:
+    expected = list(sequential(people, FORMAT, 6, workers))
+    found = list(sequential(people, FORMAT, 6, workers, processes=True))
+    assert [(batch.step, len(batch.images)) for batch in found] == [(0, 6), (1, 6), (2, 6), (3, 2)]
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.equal(mine.images, theirs.images)
+        assert torch.equal(mine.labels, theirs.labels)
+        np.testing.assert_array_equal(mine.indices, theirs.indices)
+    with closing(sequential(people, FORMAT, 2, workers, processes=True)) as stream:
+        next(stream)
+        assert children() == workers
+    assert children() == 0
+    (people.root / people.paths[13]).write_text("not an image")
+    with pytest.raises(ValueError, match=rf"cannot decode .*{people.paths[13]}: its content is none of"):
+        list(sequential(people, FORMAT, 6, workers, processes=True))
     assert children() == 0
 
 

@@ -110,3 +110,28 @@ def test_prepared_sets_are_sources_and_verified(save_image: Save, tmp_path: Path
         assert len(source.read()) == 3
         with pytest.raises(ValueError, match=r"has no prepared.json, so there are no checksums to verify"):
             verified.read()
+
+
+def test_a_prepared_folder_is_verified_when_it_is_opened(save_image: Save, tmp_path: Path) -> None:
+    for seed, name in enumerate(("al/1.jpg", "bo/1.jpg", "bo/2.jpg")):
+        save_image(f"faces/{name}", seed=seed)
+    out = tmp_path / "out"
+    prepare_faces(tmp_path / "faces", "folder", out, "folder")
+    source = ManifestFile(path=out / "manifest.csv")
+    assert source.read().digest == replace(source, verify=True).read().digest
+    image = out / "bo" / "2.jpg"
+    data = image.read_bytes()
+    image.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert len(source.read()) == 3
+    with pytest.raises(ValueError, match=r"1 files of .*out are not as they were written: bo/2.jpg"):
+        replace(source, verify=True).read()
+    lines = source.path.read_text().splitlines(keepends=True)
+    (out / "own.csv").write_text("".join(lines[:2]))
+    source.path.write_text("".join(lines[:-1]))
+    with pytest.raises(ValueError, match=r"1 files of .*out are not as they were written: manifest.csv"):
+        source.read()
+    assert len(ManifestFile(path=out / "own.csv").read()) == 1  # a table of one's own in that folder
+    (out / "prepared.json").unlink()
+    assert len(source.read()) == 2
+    with pytest.raises(ValueError, match=r"has no prepared.json, so there are no checksums to verify"):
+        replace(source, verify=True).read()

@@ -24,8 +24,9 @@ from qmargin.training.schedule import learning_rate
 
 EXPECTED = """
 faces-ms1mv2-r50 faces-ms1mv2-r100 faces-ms1mv3-r18 faces-ms1mv3-r34 faces-ms1mv3-r50 faces-ms1mv3-r100
-faces-ms1mv3-mobilefacenet faces-glint360k-r50 faces-glint360k-r100 faces-glint360k-mobilefacenet
-faces-webface4m-r50 faces-webface4m-r100 faces-webface12m-r50 faces-webface12m-r100
+faces-ms1mv3-r200 faces-ms1mv3-mobilefacenet faces-glint360k-r50 faces-glint360k-r100 faces-glint360k-r200
+faces-glint360k-mobilefacenet faces-webface4m-r50 faces-webface4m-r100 faces-webface12m-r50 faces-webface12m-r100
+faces-webface12m-r200
 """
 NAMES = ("recipe",)  # every recipe has its own
 

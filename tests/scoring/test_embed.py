@@ -1,13 +1,16 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from qmargin.data import ImageFormat, OrlFaces, decode_image, normalise
+from qmargin.data import ImageFormat, OrlFaces, batches, decode_image, normalise
+from qmargin.data.processes import decode_in_processes
+from qmargin.protocols import training_validator
 from qmargin.recipes import find_recipe
-from qmargin.scoring import Embeddings, embed, embed_run
+from qmargin.scoring import Embeddings, embed, embed_files, embed_run
 from qmargin.training import AveragingConfig, train
 from qmargin.training.checkpoint import load_checkpoint
 
@@ -57,6 +60,34 @@ def test_a_run_is_embedded_with_its_newest_checkpoint(tmp_path: Path) -> None:
     assert first.vectors.shape == (100, config.backbone.embedding_dim)
     assert np.array_equal(Embeddings.load(run.embeddings("test")).vectors, first.vectors)
     assert np.array_equal(embed_run(run, "test").vectors, first.vectors)
+
+
+def test_images_are_decoded_by_the_workers_of_the_config_and_the_embeddings_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(find_recipe("faces-orl").with_loss("cosface"), max_steps=2)
+    threads, processes = (
+        train(replace(config, data=replace(config.image_data, processes=asked, workers=3)), tmp_path / name)
+        for name, asked in (("threads", False), ("processes", True))
+    )
+    used: list[int] = []
+
+    def watched(jobs: Any, workers: int) -> Any:
+        used.append(workers)
+        return decode_in_processes(jobs, workers)
+
+    monkeypatch.setattr(batches, "decode_in_processes", watched)
+    expected = embed_run(threads, "test").vectors
+    assert used == []
+    assert np.array_equal(embed_run(processes, "test").vectors, expected)
+    faces = OrlFaces().read().subset("test")
+    files = [faces.root / path for path in faces.paths]
+    assert np.array_equal(embed_files(processes, files).vectors, expected)
+    validate = training_validator(
+        replace(processes.read_config(), data=replace(config.image_data, processes=True, validation_identities=5))
+    )
+    validate(config.backbone.build())
+    assert used == [3, 3, 2]
 
 
 def test_a_run_that_keeps_a_mean_of_its_weights_is_embedded_with_it(tmp_path: Path) -> None:

@@ -23,6 +23,18 @@ def test_rows_of_steps_done_again_are_dropped(tmp_path: Path) -> None:
     assert [line["step"] for line in read_log(tmp_path / "log.csv")] == [5, 10, 12]
 
 
+def test_a_log_of_before_gets_the_columns_of_now(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    for step in (5, 10):
+        append_row(path, {"step": step, "loss": 0.5})
+    keep_rows_until(path, 5, COLUMNS)
+    append_row(path, row(6))
+    old, new = read_log(path)
+    assert (old["step"], old["loss"]) == (5, 0.5)
+    assert old["accuracy"] != old["accuracy"]  # nan
+    assert new == row(6)
+
+
 @pytest.mark.parametrize("text", ["", "step,lo", "step,loss\r\n1,0.5\r\n2,0."])
 def test_a_table_cut_short_anywhere_can_be_gone_on_with(tmp_path: Path, text: str) -> None:
     path = tmp_path / "validation.csv"

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from qmargin.data import ImageFolders
+from qmargin.data import ImageFolders, RecordFile, TarShards, prepare_faces, read_orl
 from qmargin.heads import HeadConfig
 from qmargin.losses import QMargin, Ramp, ScheduledLoss
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder, TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.codec import to_json
 from qmargin.training.log import COLUMNS, read_log
 
 # The command line of the run that the tests kill: the same tiny config in a process of its own.
@@ -134,6 +135,77 @@ def test_a_streaming_run_that_is_killed_resumes_to_the_same_bits(tmp_path: Path)
         assert process.wait() == -signal.SIGKILL
     run_to_the_end(tmp_path / "run", "--resume")
     assert_same_bits(RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole"))
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ORL faces as a record file and as tar shards, in folders `rec` and `tar`."""
+    place, faces = tmp_path_factory.mktemp("packed"), read_orl()
+    for path, name in zip(faces.paths, faces.identities, strict=True):
+        target = place / "faces" / name / Path(path).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((faces.root / path).read_bytes())
+    prepare_faces(place / "faces", "folder", place / "rec", "rec")
+    prepare_faces(place / "faces", "folder", place / "tar", "tar", per_shard=150)
+    return place
+
+
+@pytest.mark.parametrize(("kind", "processes"), [("rec", False), ("tar", False), ("tar", True)])
+def test_a_run_on_packed_images_that_is_killed_resumes_to_the_same_bits(
+    tiny: TrainConfig, packed: Path, tmp_path: Path, kind: str, processes: bool
+) -> None:
+    source = RecordFile(path=packed / "rec" / "train.rec") if kind == "rec" else TarShards(path=packed / "tar")
+    data = replace(tiny.image_data, source=source, validation_identities=10, processes=processes)
+    config = replace(tiny, data=data, epochs=8, checkpoint_every=7)
+    whole, killed = (RunFolder(tmp_path / name) for name in ("whole", "killed"))
+    for run in (
+        whole,
+        killed,
+    ):  # the command line replaces fields of a source, not its kind: --resume takes it as saved
+        run.path.mkdir()
+        run.config.write_text(to_json(config))
+    run_to_the_end(whole.path, "--resume")
+    with started(killed.path, 17, "--resume") as process:  # two checkpoints are there
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    run_to_the_end(killed.path, "--resume")
+    assert_same_bits(killed, whole)
+    figures = [
+        [(row["step"], row["loss"], row["support_size"]) for row in read_log(run.log)] for run in (killed, whole)
+    ]
+    assert figures[0] == figures[1]
+    assert len(figures[0]) == STEPS
+    first, second = (embed_run(run, "validation").vectors for run in (killed, whole))
+    np.testing.assert_array_equal(first, second)
+
+
+def children(parent: int) -> list[int]:
+    """Processes that a process has started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(entry.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc, which is Linux's")
+def test_a_worker_that_is_killed_ends_the_run_with_its_name_and_the_run_resumes(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    processes = ("--data.processes",)
+    with started(tmp_path / "run", 9, *processes) as process:
+        workers = [worker for server in children(process.pid) for worker in children(server)]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        message = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 2
+    assert f"the process {workers[0]} that decodes images was killed by SIGKILL before its next batch" in message
+    assert "--resume" in message
+    assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
+    run_to_the_end(tmp_path / "run", "--resume")
+    assert_same_bits(RunFolder(tmp_path / "run"), RunFolder(uninterrupted))
 
 
 def test_max_steps_ends_a_run_within_an_epoch_or_after_several(tiny: TrainConfig, tmp_path: Path) -> None:

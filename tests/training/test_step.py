@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qmargin.data import Batch
 from qmargin.heads import HeadConfig
+from qmargin.losses import AlphaLoss, ArcFace, QMargin, ScheduledLoss
 from qmargin.recipes import find_recipe
 from qmargin.training import AveragingConfig, TrainConfig
 from qmargin.training.guard import NonFiniteError
@@ -186,3 +187,22 @@ def test_a_compiled_backbone_trains_as_the_plain_one(tiny: TrainConfig, monkeypa
         losses[compiled] = [float(train_step(state, batch(step), own, 10).numbers["loss"]) for step in range(3)]
         assert not any(name.startswith("_orig_mod") for name in state.state_dict()["backbone"])
     assert losses[True] == pytest.approx(losses[False], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["dense", "streaming"])
+@pytest.mark.parametrize("loss", [QMargin(2.0, 0.1, 64.0), ArcFace(0.3, 8.0)])
+def test_prototypes_taught_are_those_with_a_gradient(tiny: TrainConfig, kind: Any, loss: AlphaLoss) -> None:
+    """Against autograd on the plain formula: whose gradient is not zero, and how even the gradients are."""
+    config = replace(tiny, batch_size=SIZE, loss=ScheduledLoss(name="one", final=loss), head=HeadConfig(kind=kind))
+    state, images = plain_state(config), replace(batch(0), labels=batch(0).labels % 3)
+    weight = state.head.weight.detach().clone().requires_grad_()
+    with torch.no_grad():
+        embeddings = state.backbone(config.data.prepared(images.inputs))
+    cosines = nn.functional.normalize(embeddings) @ nn.functional.normalize(weight).T  # (batch, classes)
+    loss(cosines, images.labels).mean().backward()
+    assert weight.grad is not None
+    norms = weight.grad.norm(dim=1).double()
+    numbers = train_step(state, images, config, 10).numbers
+    assert numbers["prototypes_taught"] == (norms > 0).sum()
+    assert (loss.alpha > 1.0) == (int(numbers["prototypes_taught"]) < CLASSES)
+    torch.testing.assert_close(numbers["prototypes_effective"], norms.sum() ** 2 / (norms**2).sum(), rtol=1e-4, atol=0)

@@ -58,7 +58,7 @@ def run(words: Sequence[str]) -> None:
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin clean")
     folder = RunFolder(arguments.run)
     model = trained_backbone(folder, arguments.device)
-    image = model.config.image_data.image
+    data = model.config.image_data
     manifest = read_samples(model.config)
     check_manifest(manifest, model.origin, folder)
     samples = manifest.subset("train")
@@ -68,7 +68,14 @@ def run(words: Sequence[str]) -> None:
     found = similar_pairs(prototypes, arguments.cosine, arguments.most)
     tables = [pairs_table(found, names, counts.tolist(), arguments.cosine)]
     if arguments.images:
-        vectors = embedding_batches(model.backbone, cast("Samples", samples), image, device=model.device)
+        vectors = embedding_batches(
+            model.backbone,
+            cast("Samples", samples),
+            data.image,
+            device=model.device,
+            workers=data.workers,
+            processes=data.processes,
+        )
         wrong = suspects(vectors, samples.labels, prototypes, arguments.gap, arguments.most)
         paths = [samples.path(int(image)) for image in wrong.image]
         owners = [names[label] for label in samples.labels[wrong.image]]

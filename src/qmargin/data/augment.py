@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,11 @@ class Augmentation:
         """Whether quality may be lowered."""
         return max(self.crop, self.low_resolution, self.photometric) > 0.0
 
+    @cached_property
+    def flips_only(self) -> bool:
+        """Whether nothing but the flip acts: asked for every image."""
+        return not (self.moves or self.degrades or max(self.brightness, self.contrast) > 0.0)
+
 
 def augment(image: Pixels, generator: np.random.Generator, config: Augmentation) -> Pixels:
     """Change an image at random: flip, then shift, rotate and scale in one resampling, then brightness and contrast.
@@ -97,8 +103,10 @@ def augment(image: Pixels, generator: np.random.Generator, config: Augmentation)
 def augment_view(image: Pixels, generator: np.random.Generator, config: Augmentation) -> Pixels:
     """`augment` without the last copy: a view of `image` where nothing but the flip acts."""
     draws = generator.random(7)
-    x, y, turn, size, brightness, contrast = (2.0 * draws[1:] - 1.0).tolist()  # each in [-1, 1)
     result = image[:, ::-1] if draws[0] < config.flip else image
+    if config.flips_only:
+        return result
+    x, y, turn, size, brightness, contrast = (2.0 * draws[1:] - 1.0).tolist()  # each in [-1, 1)
     if config.moves:
         shift = (x * config.shift, y * config.shift)
         result = _move(result, shift, math.radians(turn * config.rotation), 1.0 + size * config.scale)

@@ -127,14 +127,8 @@ class ImageBatches:
         check_counts("ImageBatches", 0, start_step=start_step, stop_step=stop_step)
         steps = range(start_step, stop_step)
         if self.processes:
-            return self._from_processes(steps)
+            return _from_processes(_Jobs(steps, self._job), self._batch, self.workers)
         return in_order(steps, self.batches.__getitem__, self._decode, self.workers)
-
-    def _from_processes(self, steps: range) -> Batches:
-        jobs = _Jobs(steps, self._job)
-        with closing(decode_in_processes(jobs, self.workers)) as decoded:
-            for step, pixels in zip(steps, decoded, strict=True):
-                yield self._batch(step, self.batches[step], torch.from_numpy(pixels))
 
     def _job(self, step: int) -> _Job:
         return _Job(self.manifest.take(self.batches[step]), self.image_format, self._change(step))
@@ -144,27 +138,32 @@ class ImageBatches:
             return None
         return _Change(self.augmentation, self.batches.seed, step, self.batches.rank * self.batches.batch_size)
 
-    def _batch(self, step: int, indices: Indices, images: Tensor) -> Batch:
+    def _batch(self, step: int, images: Tensor) -> Batch:
+        indices = self.batches[step]
         return Batch(step, images, torch.from_numpy(self._labels[indices]), indices)
 
     def _decode(self, step: int, indices: Indices) -> Batch:
-        return self._batch(step, indices, _decode(self.manifest, self.image_format, indices, self._change(step)))
+        return self._batch(step, _decode(self.manifest, self.image_format, indices, self._change(step)))
 
 
-def sequential(manifest: Samples, image_format: ImageFormat, batch_size: int, workers: int = 2) -> Batches:
+def sequential(
+    manifest: Samples, image_format: ImageFormat, batch_size: int, workers: int = 2, *, processes: bool = False
+) -> Batches:
     """Yield every sample once, in order and unchanged, as for embedding; the last batch holds the rest.
 
     Args:
         manifest: the samples.
         image_format: what they are decoded to.
         batch_size: samples of a batch, >= 1.
-        workers: threads, >= 1; as many batches are decoded ahead of the one in use.
+        workers: how many, >= 1; one batch is decoded by one of them, a few ahead of the one in use.
+        processes: workers are processes, else threads; the pixels are the same.
 
     Returns:
-        A generator of batches with steps 0, 1, ...; closing it ends its threads.
+        A generator of batches with steps 0, 1, ...; closing it ends its workers.
 
     Raises:
         ValueError: a count below 1; on iterating, what `decode_image` refuses.
+        ChildProcessError: on iterating, a process was killed.
 
     Example:
         >>> from qmargin.data import read_orl
@@ -180,11 +179,25 @@ def sequential(manifest: Samples, image_format: ImageFormat, batch_size: int, wo
     def indices_of(step: int) -> Indices:
         return np.arange(step * batch_size, min((step + 1) * batch_size, len(manifest)), dtype=np.int64)
 
-    def decode(step: int, indices: Indices) -> Batch:
-        images = _decode(manifest, image_format, indices, None)
+    def batch_of(step: int, images: Tensor) -> Batch:
+        indices = indices_of(step)
         return Batch(step, images, torch.from_numpy(labels[indices]), indices)
 
-    return in_order(range(-(-len(manifest) // batch_size)), indices_of, decode, workers)
+    def decode(step: int, indices: Indices) -> Batch:
+        return batch_of(step, _decode(manifest, image_format, indices, None))
+
+    steps = range(-(-len(manifest) // batch_size))
+    if processes:
+        jobs = _Jobs(steps, lambda step: _Job(manifest.take(indices_of(step)), image_format, None))
+        return _from_processes(jobs, batch_of, workers)
+    return in_order(steps, indices_of, decode, workers)
+
+
+def _from_processes(jobs: "_Jobs", batch_of: Callable[[int, Tensor], Batch], workers: int) -> Batches:
+    """Yield the batch of each job, made of its step and pixels."""
+    with closing(decode_in_processes(jobs, workers)) as decoded:
+        for step, pixels in zip(jobs.steps, decoded, strict=True):
+            yield batch_of(step, torch.from_numpy(pixels))
 
 
 @dataclass(frozen=True)

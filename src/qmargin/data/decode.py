@@ -1,5 +1,6 @@
 """From a file to an array of pixels, and from pixels to the numbers a backbone takes. Formats are never guessed."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,12 +127,8 @@ def decode_image(path: Path | EncodedImage, height: int, width: int, channels: i
 
 def _fast_jpeg(path: Path | EncodedImage, height: int, width: int, channels: int, fit: Fit) -> Pixels | None:
     """The same pixels sooner than by Pillow, from a JPEG file without any fault; None for all others."""
-    try:
-        with path.open("rb") as file:
-            content = file.read()
-    except OSError:
-        return None  # Pillow's way names it
-    if not content.startswith(JPEG_START):
+    content = path.content if isinstance(path, EncodedImage) else _whole(path)
+    if content[:3] != JPEG_START:
         return None
     try:
         rows, columns, colours, _ = decode_jpeg_header(content)
@@ -144,6 +141,22 @@ def _fast_jpeg(path: Path | EncodedImage, height: int, width: int, channels: int
     if pixels.shape[:2] == (height, width):
         return np.asarray(pixels).reshape(height, width, channels)
     return _fitted(Image.fromarray(pixels if channels == 3 else pixels[:, :, 0]), height, width, channels)
+
+
+def _whole(path: Path) -> bytes:
+    """The bytes of a file, in fewer calls than a file object makes; none where it cannot be read: Pillow names why."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        size = os.fstat(file).st_size
+        content = os.read(file, size)
+        return content if len(content) == size else b""
+    except OSError:  # a folder, or the disk fails
+        return b""
+    finally:
+        os.close(file)
 
 
 def _fitted(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
@@ -171,7 +184,7 @@ def single_image(path: Path | EncodedImage) -> str:
     with _opened(path) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
-            raise ValueError(f"it is an animation of {frames} images; save the one that is meant")
+            raise ValueError(f"it holds {frames} images, as an animation or a series does; save the one that is meant")
         assert image.format is not None, "it was read from a file"
         return image.format
 

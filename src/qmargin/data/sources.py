@@ -10,7 +10,7 @@ from qmargin.data.folders import read_image_folder
 from qmargin.data.manifest import Manifest
 from qmargin.data.orl import read_orl
 from qmargin.data.packed import PackedSamples
-from qmargin.data.prepared import check_prepared
+from qmargin.data.prepared import MANIFEST, check_prepared
 from qmargin.data.shards import read_shards
 from qmargin.data.synthetic import SyntheticSamples, long_tail
 from qmargin.data.tables import read_manifest
@@ -78,9 +78,13 @@ class ManifestFile:
     """The CSV file, UTF-8 with a header line."""
     identity_column: str = "identity"
     """Header of the column that holds the identities."""
+    verify: bool = False
+    """Compare the checksum of every image of a folder that qmargin prepare wrote; otherwise that of its manifest."""
 
     def read(self) -> Manifest:
-        """The samples of the file; errors are those of `read_manifest`."""
+        """The samples of the file; errors are those of `check_prepared` and `read_manifest`."""
+        if self.verify or self.path.name == MANIFEST:  # another table in that folder is somebody's own
+            _check_prepared(self.path.parent, contents=self.verify)
         return read_manifest(self.path, self.identity_column)
 
 

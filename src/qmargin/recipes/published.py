@@ -41,14 +41,15 @@ NETWORKS: dict[str, Network] = {
     "r34": IResNetConfig(depth=34),
     "r50": IResNetConfig(depth=50),
     "r100": IResNetConfig(depth=100),
+    "r200": IResNetConfig(depth=200),
     "mobilefacenet": MobileFaceNetConfig(embedding_dim=512),
 }
 TABLE = {
     "ms1mv2": ("r50", "r100"),
-    "ms1mv3": ("r18", "r34", "r50", "r100", "mobilefacenet"),
-    "glint360k": ("r50", "r100", "mobilefacenet"),
+    "ms1mv3": ("r18", "r34", "r50", "r100", "r200", "mobilefacenet"),
+    "glint360k": ("r50", "r100", "r200", "mobilefacenet"),
     "webface4m": ("r50", "r100"),
-    "webface12m": ("r50", "r100"),
+    "webface12m": ("r50", "r100", "r200"),
 }
 
 

@@ -55,6 +55,8 @@ def embed(
     batch_size: int = 128,
     device: str = "cpu",
     quiet: bool = False,
+    workers: int = 2,
+    processes: bool = False,
 ) -> Embeddings:
     """Embed every image of a manifest: the raw embedding of the image plus that of its mirror, in float32.
 
@@ -65,11 +67,22 @@ def embed(
         batch_size: images at a time.
         device: where the backbone is.
         quiet: show no progress bar, as inside another one.
+        workers: what decodes images beside the backbone: threads or, with `processes`, processes; pixels are the same.
+        processes: see there.
 
     Returns:
         Embeddings with vectors (images, dim), in the order of the manifest.
     """
-    batches = embedding_batches(backbone, manifest, image, batch_size=batch_size, device=device, quiet=quiet)
+    batches = embedding_batches(
+        backbone,
+        manifest,
+        image,
+        batch_size=batch_size,
+        device=device,
+        quiet=quiet,
+        workers=workers,
+        processes=processes,
+    )
     vectors = np.concatenate([both.cpu().numpy() for both in batches])
     paths, identities, _ = zip(*manifest.rows(), strict=True)
     return Embeddings(vectors, np.array(identities), np.array(paths))
@@ -83,13 +96,21 @@ def embed_samples(
     device: str = "cpu",
     quiet: bool = False,
 ) -> Embeddings:
-    """Embed the samples of a config's source, images or utterances, each as its kind is embedded."""
+    """Embed the samples of a config's source, images or utterances, each as its kind is embedded, by its workers."""
     if isinstance(data, SpeechDataConfig):
         assert isinstance(samples, Utterances), "of the config's kind"
         vectors = embed_utterances(backbone, samples, data.front_end, device=device, quiet=quiet)
         paths, identities, _ = zip(*samples.rows(), strict=True)
         return Embeddings(vectors, np.array(identities), np.array(paths))
-    return embed(backbone, cast("Samples", samples), data.image, device=device, quiet=quiet)
+    return embed(
+        backbone,
+        cast("Samples", samples),
+        data.image,
+        device=device,
+        quiet=quiet,
+        workers=data.workers,
+        processes=data.processes,
+    )
 
 
 def embedding_batches(
@@ -100,11 +121,13 @@ def embedding_batches(
     batch_size: int = 128,
     device: str = "cpu",
     quiet: bool = False,
+    workers: int = 2,
+    processes: bool = False,
 ) -> Iterator[Tensor]:
     """Yield the embeddings of `embed` batch after batch, (batch, dim) float32 on the device: for large sets."""
     backbone.eval()
     total = -(-len(manifest) // batch_size)
-    with closing(sequential(manifest, image, batch_size)) as stream:
+    with closing(sequential(manifest, image, batch_size, workers, processes=processes)) as stream:
         for batch in track(stream, "embedding", total=total, transient=True, disable=quiet):
             with torch.inference_mode():  # not across the yield: it would hold for the caller too
                 images = normalise(batch.images.to(device))  # (batch, channels, height, width)

@@ -5,6 +5,7 @@ import io
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -31,6 +32,8 @@ COLUMNS = (
     "candidates",
     "fallback_rows",
     "gradient_norm",
+    "prototypes_taught",
+    "prototypes_effective",
     "learning_rate",
     "alpha",
     "scale",
@@ -48,8 +51,8 @@ class TrainingLog:
         self.run, self.every, self.steps, self.start = run, every, steps, start
         self._sums: dict[str, Tensor] = {}
         self._count = self._images = 0
-        for table in (run.log, run.validation):
-            keep_rows_until(table, start)
+        keep_rows_until(run.log, start, COLUMNS)
+        keep_rows_until(run.validation, start)
         self._writer = SummaryWriter(log_dir=str(run.tensorboard), purge_step=start + 1)
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -130,8 +133,8 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(whole))]
 
 
-def keep_rows_until(path: Path, step: int) -> None:
-    """Drop rows of steps that a resumed run will do again."""
+def keep_rows_until(path: Path, step: int, columns: Sequence[str] | None = None) -> None:
+    """Drop rows of steps that a resumed run will do again; give the others these columns, nan where they had none."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -139,8 +142,15 @@ def keep_rows_until(path: Path, step: int) -> None:
     if not header:  # cut short itself: the next row writes it anew
         path.unlink()
         return
-    place = header.rstrip().split(",").index("step")
-    write_text(path, "".join([header, *(row for row in rows if float(row.split(",")[place]) <= step)]))
+    names = header.rstrip().split(",")
+    kept = [
+        cells
+        for cells in (dict(zip(names, row.rstrip().split(","), strict=True)) for row in rows)
+        if float(cells["step"]) <= step
+    ]
+    wanted = names if columns is None else columns
+    lines = [",".join(wanted), *(",".join(cells.get(name, "nan") for name in wanted) for cells in kept)]
+    write_text(path, "\r\n".join(lines) + "\r\n")
 
 
 def peak_memory_mib() -> float:

@@ -48,7 +48,8 @@ def train_step(state: TrainingState, batch: Batch | SpeechBatch, config: TrainCo
 
     state.zero_grad()
     value, stats = _accumulate(state, batch, config)
-    norm, overflow = _clipped(state, optimizer.clip_norm)
+    norms = _prototype_norms(state)
+    norm, overflow = _clipped(state, optimizer.clip_norm, norms.total)
     state.update(overflow=overflow)
     if state.average is not None and config.averaging.is_due(state.step, steps):
         state.average.update_parameters(state.backbone)
@@ -57,7 +58,12 @@ def train_step(state: TrainingState, batch: Batch | SpeechBatch, config: TrainCo
         state.controlled = config.loss.support.updated(state.controlled, support, state.step / steps)
     return StepResult(
         stats,
-        {"loss": value, "gradient_norm": norm},
+        {
+            "loss": value,
+            "gradient_norm": norm,
+            "prototypes_taught": norms.taught,
+            "prototypes_effective": norms.total.square() / norms.squares.clamp_min(1e-300),  # 0 where all are 0
+        },
         {"learning_rate": rate, "alpha": loss.alpha, "scale": loss.scale, "margin": loss.margin.m},
     )
 
@@ -89,15 +95,29 @@ def _mean(stats: list[HeadStats]) -> HeadStats:
     return HeadStats(**means)
 
 
-def _clipped(state: TrainingState, clip_norm: float) -> tuple[Tensor, bool]:
-    """Shorten the backbone's gradient to `clip_norm`; its norm before, and whether float16 overflowed (norm inf)."""
+class PrototypeNorms(NamedTuple):
+    """Of the norms r_j of the prototypes' gradients, over all ranks; 0-dimensional float64."""
+
+    total: Tensor  # sum_j r_j
+    squares: Tensor  # sum_j r_j^2
+    taught: Tensor  # number of r_j > 0
+
+
+def _prototype_norms(state: TrainingState) -> PrototypeNorms:
+    """Sums of the norms of the prototypes' gradients, unscaled."""
     for optimizer in state.optimizers.values():
         state.scaler.unscale_(optimizer)
+    assert state.head.weight.grad is not None, "the loss depends on the prototypes"
+    norms = torch.linalg.vector_norm(gradient_values(state.head.weight.grad), dim=1).double()  # (classes taught,)
+    sums = torch.stack([norms.sum(), norms.square().sum(), norms.count_nonzero().double()])
+    return PrototypeNorms(*state.head.ranks.total(sums))
+
+
+def _clipped(state: TrainingState, clip_norm: float, prototypes: Tensor) -> tuple[Tensor, bool]:
+    """Shorten the backbone's gradient to `clip_norm`; its norm before, and whether float16 overflowed (norm inf)."""
     moved = [parameter for parameter in state.backbone.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
-    assert state.head.weight.grad is not None, "the loss depends on the prototypes"
-    head_norm = state.head.ranks.total(torch.linalg.vector_norm(gradient_values(state.head.weight.grad)))
-    if bool((norm + head_norm).isfinite()):  # before clipping, which would spread one NaN to every gradient
+    if bool((norm + prototypes).isfinite()):  # before clipping, which would spread one NaN to every gradient
         torch.nn.utils.clip_grads_with_norm_(moved, clip_norm, norm)
         return norm, False
     if state.scaler.is_enabled() and state.scaler.get_scale() > LEAST_LOSS_SCALE:

@@ -1,0 +1,233 @@
+"""What the studies that compare losses share: which run comes next, what was chosen, and the rows of finished runs.
+
+A study has four phases, every loss with the same budget:
+
+    settings    each candidate setting of each loss at one learning rate, judged on held-out training identities
+    rate        the best setting of each loss at other learning rates, judged likewise
+    final       the best setting and rate of each loss, trained longer on all training identities, several seeds, judged
+                on the test identities; its embeddings stay in the run's folder (`embeddings-test.npz`)
+    schedules   one loss at its best setting with changes of its training, one seed each, as long as the final runs, but
+                with identities held out and judged on them: what is tried here has not seen the test identities
+
+Each finished run is a row of a CSV file; a run that stands there is not trained again, and a killed one goes on from
+its checkpoint, so the same command continues a study on any day.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qmargin._files import write_text
+from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
+from qmargin.metrics import det_curve, eer_of, tar_at_far_of
+from qmargin.protocols.pairs import Trials
+from qmargin.protocols.verification import FARS, tar_name
+from qmargin.training import RunFolder
+from qmargin.training.log import read_log
+
+TUNING, FINAL, SCHEDULES = ("settings", "rate"), "final", "schedules"
+KEY = ("phase", "loss", "alpha", "scale", "margin", "learning rate", "seed", "epochs")
+FIGURES = ("EER", *(tar_name(far) for far in FARS))
+SIZES = ("split", "subjects", "genuine", "impostor")
+VALUE = "loss value"  # the log calls it "loss", which is the name of the loss here
+LOGGED = (
+    "support_size",
+    "p_target",
+    "zero_loss",
+    "target_cosine",
+    "accuracy",
+    "gradient_norm",
+    "prototypes_taught",
+    "prototypes_effective",
+)
+Row = dict[str, str]
+
+
+class NotTriedError(ValueError):
+    """A choice rests on runs that have no row yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """A change of how a loss is trained; the loss at the end of training stays what it is, but for `support`."""
+
+    alpha: Ramp | None = None
+    support: SupportControl | None = None
+    head_rate: float = 1.0
+    """The prototypes' learning rate as a multiple of the backbone's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run of a study."""
+
+    phase: str
+    loss: ScheduledLoss
+    """Its name is that of the row."""
+    rate: float
+    seed: int
+    epochs: int
+    head_rate: float = 1.0
+
+    @property
+    def key(self) -> Row:
+        """What tells it from all others."""
+        final = self.loss.final
+        numbers = map("{:g}".format, (final.alpha, final.scale, final.margin.m, self.rate, self.seed, self.epochs))
+        return dict(zip(KEY, (self.phase, self.loss.name, *numbers), strict=True))
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return "-".join(self.key.values()).replace(" ", "_")
+
+    @property
+    def split(self) -> str:
+        """The identities it is judged on; only final runs see the test identities."""
+        return "test" if self.phase == FINAL else "validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is compared, with which budget, and how the best is told."""
+
+    candidates: Mapping[str, Sequence[AlphaLoss]]
+    """Settings by the name of the loss."""
+    rate: float
+    """Learning rate at which settings are compared."""
+    other_rates: Sequence[float]
+    seeds: Sequence[int]
+    """Of the final runs; tuning and schedules take the first one."""
+    tuning_epochs: int
+    final_epochs: int
+    judged_by: str
+    """Figure whose best value on held-out identities chooses."""
+    higher_is_better: bool
+    varied: str
+    """The loss that the variations are of."""
+    variations: Mapping[str, Variation]
+    """By what is added to its name; the first one should change nothing, to be what the others are compared with."""
+
+    def planned(self, rows: Sequence[Row]) -> Iterator[Run]:
+        """The runs in their order; later phases rest on the rows of earlier ones, read when they are reached."""
+        for loss, settings in self.candidates.items():
+            for final in settings:
+                yield self._run("settings", loss, final, self.rate)
+        for loss in self.candidates:
+            best, _ = self.chosen(rows, loss, ("settings",))
+            for rate in self.other_rates:
+                yield self._run("rate", loss, best, rate)
+        for seed in self.seeds:
+            for loss in self.candidates:
+                yield self._run(FINAL, loss, *self.chosen(rows, loss), seed)
+        best, rate = self.chosen(rows, self.varied)
+        for name, change in self.variations.items():
+            yield Run(
+                phase=SCHEDULES,
+                loss=ScheduledLoss(
+                    name=f"{self.varied} {name}", final=best, alpha=change.alpha, support=change.support
+                ),
+                rate=rate,
+                seed=self.seeds[0],
+                epochs=self.final_epochs,
+                head_rate=change.head_rate,
+            )
+
+    def _run(self, phase: str, loss: str, final: AlphaLoss, rate: float, seed: int | None = None) -> Run:
+        return Run(
+            phase=phase,
+            loss=ScheduledLoss(name=loss, final=final),
+            rate=rate,
+            seed=self.seeds[0] if seed is None else seed,
+            epochs=self.final_epochs if phase == FINAL else self.tuning_epochs,
+        )
+
+    def tuning_rows(self, rows: Sequence[Row], loss: str, phases: Sequence[str] = TUNING) -> list[Row]:
+        """Rows that settings of a loss are chosen from."""
+        epochs = str(self.tuning_epochs)
+        return [row for row in rows if row["loss"] == loss and row["phase"] in phases and row["epochs"] == epochs]
+
+    def chosen(self, rows: Sequence[Row], loss: str, phases: Sequence[str] = TUNING) -> tuple[AlphaLoss, float]:
+        """The setting and learning rate of the best validation figure; of equal ones the first.
+
+        Raises:
+            NotTriedError: no run of that loss is there yet.
+            ValueError: the best one is of a setting that is no candidate.
+        """
+        mine = self.tuning_rows(rows, loss, phases)
+        if not mine:
+            raise NotTriedError(f"no row of {loss} with {self.tuning_epochs} epochs: its settings were not tried yet")
+        sign = 1.0 if self.higher_is_better else -1.0
+        best = max(mine, key=lambda row: sign * float(row[self.judged_by]))
+        wanted = tuple(best[name] for name in ("alpha", "scale", "margin"))
+        for final in self.candidates[loss]:
+            if tuple(f"{value:g}" for value in (final.alpha, final.scale, final.margin.m)) == wanted:
+                return final, float(best["learning rate"])
+        raise ValueError(f"{loss} with alpha, scale, margin {wanted} is in the CSV file, but no candidate any more")
+
+
+def carry_on(study: Study, path: Path, columns: Sequence[str], carry_out: Callable[[Run], Row]) -> list[Row]:
+    """Carry out the runs that have no row yet, one after the other; all rows. Each is in the file when its run ends."""
+    rows = read_rows(path)
+    for run in study.planned(rows):
+        if finished(rows, run) is None:
+            told = carry_out(run)
+            if told.keys() & run.key.keys():
+                raise ValueError(
+                    f"a run's figures must not be named as its key is: {sorted(told.keys() & run.key.keys())}"
+                )
+            rows.append({**run.key, **told})
+            write_rows(path, columns, rows)
+            shown = (*KEY, "EER", study.judged_by, "minutes")
+            print("  ".join(f"{name} {rows[-1].get(name, '')}" for name in dict.fromkeys(shown)), flush=True)
+    return rows
+
+
+def finished(rows: Sequence[Row], run: Run) -> Row | None:
+    """The row of a run, where there is one."""
+    return next((row for row in rows if all(row[name] == value for name, value in run.key.items())), None)
+
+
+def finished_runs(study: Study, rows: Sequence[Row], *phases: str) -> list[Run]:
+    """The runs of some phases that have a row, in their order."""
+    planned = []
+    with suppress(NotTriedError):  # nothing is planned beyond
+        for run in study.planned(rows):
+            planned.append(run)  # noqa: PERF402 - what came before the error counts
+    return [run for run in planned if run.phase in phases and finished(rows, run) is not None]
+
+
+def figures(trials: Trials) -> Row:
+    """Error rates of scored trials and what they rest on, as cells of a row."""
+    det = det_curve(trials.scores, trials.labels)
+    row = {"subjects": str(len(np.unique(trials.subjects))), "genuine": str(int(det.genuine))}
+    row |= {"impostor": str(int(det.impostor)), "EER": f"{eer_of(det):.5f}"}
+    return row | {tar_name(far): f"{tar_at_far_of(det, far).tar:.5f}" for far in FARS if far * det.impostor >= 1.0}
+
+
+def last_logged(run: RunFolder) -> Row:
+    """What the last line of a log says, as cells of a row; logs of before have no prototypes."""
+    last = read_log(run.log)[-1]
+    return {VALUE: f"{last['loss']:.5g}", **{name: f"{last[name]:.5g}" for name in LOGGED if name in last}}
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a CSV file; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Write rows, atomically; what a row does not have is left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

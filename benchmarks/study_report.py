@@ -1,0 +1,247 @@
+"""The page of a study's results, in Markdown, from its CSV files alone: settings, error rates, differences, why.
+
+What stands above the line `MARK` in an existing page was written by hand, and stays.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from qmargin._files import make_folder, write_text
+from qmargin.report._markdown import grid, markdown_text
+from study import FIGURES, FINAL, SCHEDULES, TUNING, Row, Study
+from study_plots import write_plots
+
+MARK = "<!-- written by a script from here on; what stands above is kept -->"
+
+
+class End(NamedTuple):
+    """How a column of the last lines of the logs is shown."""
+
+    heading: str
+    digits: int
+    factor: float = 1.0
+
+
+ENDS = {
+    "support_size": End("support (classes)", 1),
+    "p_target": End("p of the label", 3),
+    "zero_loss": End("rows of zero loss (%)", 1, 100.0),
+    "target_cosine": End("cosine, own prototype", 3),
+    "accuracy": End("accuracy (%)", 1, 100.0),
+    "gradient_norm": End("gradient norm, backbone", 3),
+    "prototypes_taught": End("prototypes taught", 0),
+    "prototypes_effective": End("their effective number", 0),
+}
+
+
+def write_report(
+    path: Path,
+    study: Study,
+    rows: Sequence[Row],
+    intervals: Sequence[Row],
+    curves: Sequence[Row],
+    *,
+    title: str,
+    about: str,
+    baselines: Sequence[str],
+) -> None:
+    """Write the page and its plots beside it.
+
+    Args:
+        path: of the page.
+        study: what was planned.
+        rows: of the finished runs.
+        intervals: of `study_measured.interval_rows`; none while final runs are missing.
+        curves: of `study_measured.curve_rows`.
+        title: of a new page.
+        about: a paragraph on what was done, and the commands.
+        baselines: losses that others were compared with.
+
+    Raises:
+        ValueError: the page is there, without `MARK`.
+    """
+    make_folder(path.parent)
+    plots = write_plots(path.parent, path.stem, study, rows, intervals, curves, baselines)
+    parts = [
+        f"{about}\n\n{_extent(study, rows)}",
+        _section("Settings chosen", SETTINGS_TEXT, _settings(study, rows), plots.get("settings")),
+        _section("Error rates", FIGURES_TEXT, _figures(study, rows), plots.get("tar")),
+        *(
+            _section(f"Differences to {one}", DIFFERENCES_TEXT, _differences(study, rows, intervals, one))
+            for one in baselines
+        ),
+        _section("Differences, drawn", "Filled: the interval excludes 0.", "", plots.get("differences")),
+        _section("What training did", TRAINING_TEXT, _ends(rows), plots.get("training")),
+        _section(f"Schedules of {study.varied}", SCHEDULES_TEXT, _schedules(rows), plots.get("schedules")),
+    ]
+    kept, mark, _ = (path.read_text(encoding="utf-8") if path.exists() else f"# {title}\n\n{MARK}").partition(MARK)
+    if not mark:
+        raise ValueError(f"{path} has not the line {MARK!r}: put it below what was written by hand, or remove the page")
+    write_text(path, f"{kept}{MARK}\n\n" + "\n\n".join(part.strip() for part in parts if part.strip()) + "\n")
+
+
+SETTINGS_TEXT = (
+    "The best of the settings tried, by the figure of the last column on held-out training identities; in brackets the "
+    "worst and the best of all that were tried. In the plot settings at the first learning rate are filled, the best "
+    "ones at other rates hollow."
+)
+FIGURES_TEXT = "Test identities, percent: mean ± standard deviation over the seeds. Bars of the plot: all seeds."
+DIFFERENCES_TEXT = (
+    "Percentage points, [95 % interval of the paired bootstrap over test identities, figures averaged over the seeds]; "
+    "✓ the interval excludes 0; ~ but the difference is no larger than the standard deviation over the seeds of one of "
+    "the two. Within noise is what is not marked, or marked ~."
+)
+TRAINING_TEXT = (
+    "The last lines of the logs of the final runs, mean over the seeds; docs/definitions.md says what the columns are."
+)
+SCHEDULES_TEXT = (
+    "One run each, as long as the final runs, judged on held-out training identities; figures in percent. One seed: "
+    "read a difference against the spread over the seeds above."
+)
+
+
+def _section(heading: str, text: str, table: str, plot: str | None = None) -> str:
+    """A section; nothing where there is neither table nor plot yet."""
+    if not table and plot is None:
+        return ""
+    return "\n\n".join(filter(None, [f"## {heading}", text, table, f"![{heading}]({plot})" if plot else ""]))
+
+
+def _extent(study: Study, rows: Sequence[Row]) -> str:
+    """How far the study is, and on what."""
+    minutes = sum(float(row["minutes"]) for row in rows if row.get("minutes"))
+    counts = {phase: sum(row["phase"] == phase for row in rows) for phase in (*TUNING, FINAL, SCHEDULES)}
+    planned = {
+        "settings": sum(map(len, study.candidates.values())),
+        "rate": len(study.candidates) * len(study.other_rates),
+        FINAL: len(study.candidates) * len(study.seeds),
+        SCHEDULES: len(study.variations),
+    }
+    lines = [
+        f"* Runs: {', '.join(f'{counts[phase]} of {planned[phase]} {phase}' for phase in planned)}; "
+        f"{minutes / 60.0:.1f} hours, {study.tuning_epochs} epochs for settings and rates, {study.final_epochs} for "
+        "final runs and schedules.",
+        f"* Machine: {'; '.join(sorted({row['machine'] for row in rows if row.get('machine')}))}.",
+    ]
+    judged = {row["split"]: row for row in reversed(rows) if row.get("split")}
+    lines += [
+        f"* {split.capitalize()}: {int(row['subjects']):,} identities, {int(row['genuine']):,} genuine and "
+        f"{int(row['impostor']):,} impostor pairs."
+        for split, row in judged.items()
+    ]
+    return "\n".join(lines)
+
+
+def _settings(study: Study, rows: Sequence[Row]) -> str:
+    body = []
+    for loss in study.candidates:
+        tried = study.tuning_rows(rows, loss)
+        if tried:
+            final, rate = study.chosen(rows, loss)
+            judged = [100.0 * float(row[study.judged_by]) for row in tried]
+            best = max(judged) if study.higher_is_better else min(judged)
+            separation = "" if final.alpha == 1.0 else f"{1.0 / ((final.alpha - 1.0) * final.scale):.2f}"
+            cells = [f"{value:g}" for value in (final.alpha, final.scale, final.margin.m)]
+            body.append([loss, *cells, separation, f"{rate:g}", f"{best:.2f} [{min(judged):.2f}, {max(judged):.2f}]"])
+    header = ["loss", "alpha", "scale", "margin", "1/((alpha-1) s)", "learning rate", f"{study.judged_by} (%)"]
+    return _table(header, body)
+
+
+def _figures(study: Study, rows: Sequence[Row]) -> str:
+    finals = [row for row in rows if row["phase"] == FINAL]
+    names = [name for name in FIGURES if any(row.get(name) for row in finals)]
+    body = []
+    for loss in study.candidates:
+        own = [row for row in finals if row["loss"] == loss]
+        if own:
+            body.append(
+                [f"{loss} ({len(own)})", *(_spread([100.0 * float(row[name]) for row in own]) for name in names)]
+            )
+    return _table(["loss (seeds)", *names], body)
+
+
+def _spread(values: Sequence[float], digits: int = 2) -> str:
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+def _differences(study: Study, rows: Sequence[Row], intervals: Sequence[Row], baseline: str) -> str:
+    """What is clear in words, then every difference."""
+    own = [row for row in intervals if row["baseline"] == baseline]
+    names = list(dict.fromkeys(row["figure"] for row in own))
+    said, body = [], []
+    for loss in study.candidates:
+        cells = {row["figure"]: row for row in own if row["loss"] == loss}
+        if cells:
+            seeds = {name: max(_deviation(rows, one, name) for one in (loss, baseline)) for name in names}
+            body.append([loss, *(_difference(cells[name], seeds[name]) for name in names)])
+            said.append(f"* {loss}: {_verdict(cells, seeds)}.")
+    return f"{_table(['loss', *names], body)}\n\n" + "\n".join(said) if body else ""
+
+
+def _verdict(cells: Mapping[str, Row], seeds: Mapping[str, float]) -> str:
+    """`better at EER; worse at none; within noise at TAR@FAR=1e-03`: noise of the people, or of the seeds."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], "within noise": []}
+    for name, row in cells.items():
+        value = float(row["value"])
+        clear = _is_clear(row) and abs(value) > seeds[name]
+        found[("better" if (value > 0.0) == (name != "EER") else "worse") if clear else "within noise"].append(name)
+    return "; ".join(f"{kind} at {', '.join(names)}" for kind, names in found.items() if names)
+
+
+def _difference(row: Row, seeds: float) -> str:
+    value, low, high = (100.0 * float(row[name]) for name in ("value", "low", "high"))
+    mark = " ✓" if _is_clear(row) else ""
+    mark += " ~" if mark and abs(float(row["value"])) <= seeds else ""
+    return f"{value:+.2f}{mark} [{low:+.2f}, {high:+.2f}]"
+
+
+def _is_clear(row: Row) -> bool:
+    """Whether the interval excludes 0."""
+    return float(row["low"]) > 0.0 or float(row["high"]) < 0.0
+
+
+def _deviation(rows: Sequence[Row], loss: str, figure: str) -> float:
+    """Standard deviation of a figure over the seeds; 0 of a single one."""
+    values = [float(row[figure]) for row in rows if row["phase"] == FINAL and row["loss"] == loss]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _ends(rows: Sequence[Row]) -> str:
+    finals = [row for row in rows if row["phase"] == FINAL]
+    shown = [name for name in ENDS if any(row.get(name) for row in finals)]
+    body = [
+        [loss, *(_end([row for row in finals if row["loss"] == loss], name) for name in shown)]
+        for loss in dict.fromkeys(row["loss"] for row in finals)
+    ]
+    return _table(["loss", *(ENDS[name].heading for name in shown)], body)
+
+
+def _end(rows: Sequence[Row], name: str) -> str:
+    values = [ENDS[name].factor * float(row[name]) for row in rows if row.get(name)]
+    return f"{np.mean(values):,.{ENDS[name].digits}f}" if values else ""
+
+
+def _schedules(rows: Sequence[Row]) -> str:
+    tried = [row for row in rows if row["phase"] == SCHEDULES]
+    names = [name for name in (*FIGURES, *ENDS) if any(row.get(name) for row in tried)]
+    header = [ENDS[name].heading if name in ENDS else f"{name} (%)" for name in names]
+    body = [
+        [row["loss"], *(_end([row], name) if name in ENDS else f"{100.0 * float(row[name]):.2f}" for name in names)]
+        for row in tried
+    ]
+    return _table(["training", *header], body)
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Markdown; nothing where there are no rows."""
+    if not body:
+        return ""
+    return grid(
+        list(map(markdown_text, header)),
+        [list(map(markdown_text, line)) for line in body],
+        [True] + [False] * (len(header) - 1),
+    )
