@@ -24,7 +24,8 @@ from qmargin.heads import Head, ShardedHead
 from qmargin.heads.collectives import Group
 from qmargin.training.checkpoint import State
 from qmargin.training.folder import RunFolder
-from qmargin.training.ranks import World, newest_state
+from qmargin.training.newest import newest_state
+from qmargin.training.ranks import World
 from qmargin.training.sharded_checkpoint import (
     as_sharded,
     newest_checkpoint,

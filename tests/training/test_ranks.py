@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from qmargin import training
 from qmargin.cli import main
+from qmargin.recipes import find_recipe
 from qmargin.training import RunFolder
 from qmargin.training.checkpoint import load_checkpoint
 from qmargin.training.log import read_log
@@ -88,6 +90,14 @@ def test_errors_say_their_rank(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     with pytest.raises(SystemExit):
         main(["train", "no-such-recipe"])
     assert capsys.readouterr().err.startswith("rank 1: error: ")
+
+
+def test_restarts_need_resume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else the second attempt would be refused, hours after the start."""
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(ValueError, match=r"torchrun --max-restarts 3 starts this command again .*: add --resume"):
+        training.train(find_recipe("faces-orl").with_loss("qmargin"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def differing(first: TrainConfig, second: TrainConfig) -> list[str]:
+def differing(first: TrainConfig, second: TrainConfig, harmless: frozenset[str] = HARMLESS) -> list[str]:
     """Names of the leaves in which two configs differ, in order, harmless ones aside."""
     a, b = leaves(first), leaves(second)
-    return [name for name in {**a, **b} if a.get(name) != b.get(name) and name not in HARMLESS]
+    return [name for name in {**a, **b} if a.get(name) != b.get(name) and name not in harmless]

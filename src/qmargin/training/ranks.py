@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
@@ -17,18 +16,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from qmargin.heads import Head, ShardedHead
 from qmargin.heads.collectives import Group
-from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
+from qmargin.training.checkpoint import State, save_checkpoint
 from qmargin.training.folder import RunFolder
 from qmargin.training.log import TrainingLog
 from qmargin.training.reshard import reshard
 from qmargin.training.sharded_checkpoint import (
     newest_checkpoint,
     on_first_rank,
-    open_sharded_checkpoint,
     save_sharded_checkpoint,
 )
 from qmargin.training.sync_norm import with_global_norms
-from qmargin.training.tensorfile import Stored
+from qmargin.training.watch import watched
 
 MERGED = ".merged.safetensors"
 
@@ -91,6 +89,10 @@ class World:
         forward = torch.compile(backbone) if compiled else backbone
         return forward if self.group is None else DistributedDataParallel(forward)
 
+    def texts(self, own: str) -> list[str]:
+        """The text of every rank, by rank."""
+        return [own] if self.group is None else self.group.gather_texts(own)
+
     def first(self, action: Callable[[], None]) -> None:
         """Done by rank 0 alone; the others wait, and raise what it raises."""
         if self.group is None:
@@ -149,6 +151,8 @@ ALONE = World()
 def processes(device: str) -> Iterator[World]:
     """The world of this process, alone or started by torchrun; its group ends with the block.
 
+    A rank that another one does not hear for a while ends this process: `qmargin.training.watch`.
+
     Raises:
         ValueError: also where another rank ended first and left this one waiting.
     """
@@ -160,7 +164,8 @@ def processes(device: str) -> Iterator[World]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield World(Group())
+        with watched():
+            yield World(Group())
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, distributed.DistBackendError):
             raise
@@ -169,38 +174,3 @@ def processes(device: str) -> Iterator[World]:
         ) from error
     finally:
         distributed.destroy_process_group()
-
-
-@contextmanager
-def newest_state(run: RunFolder, head: Head) -> Iterator[State | None]:
-    """The state of the newest checkpoint, of however many ranks, with the rows of this one; None without one."""
-    shards = newest_checkpoint(run.shards)
-    own = head if isinstance(head, ShardedHead) else None
-    if shards is not None and (not run.checkpoint.exists() or _step(run.checkpoint) < int(shards.name.split("-")[1])):
-        with open_sharded_checkpoint(shards, own) as state:
-            yield state
-    elif run.checkpoint.exists():
-        with open_checkpoint(run.checkpoint) as state:
-            if own is not None:
-                state["head"] = _rows(state["head"], own)
-                state["optimizers"]["head"]["state"] = _rows(state["optimizers"]["head"]["state"], own)
-            yield state
-    else:
-        yield None
-
-
-def _step(checkpoint: Path) -> int:
-    with open_checkpoint(checkpoint) as state:
-        return int(state["step"])
-
-
-def _rows(tree: State, head: ShardedHead) -> State:
-    """Stored prototypes and the like, of all classes, cut to the rows of a shard."""
-    return {
-        name: _rows(node, head)
-        if isinstance(node, dict)
-        else node.rows(head.class_range)
-        if isinstance(node, Stored)
-        else node
-        for name, node in tree.items()
-    }

@@ -90,10 +90,14 @@ def save_sharded_checkpoint(state: State, directory: Path, head: ShardedHead) ->
     try:
         save(shards, storage_writer=_writer(partial / SHARDS), process_group=ranks.group)
     except CheckpointException as error:
-        refusal = ValueError(f"cannot write {partial / SHARDS}: {next(iter(error.failures.values()))[0]}")
+        shutil.rmtree(partial, ignore_errors=True)  # a disk that is full has its room again
+        if ranks.rank in error.failures:  # all ranks are told of all failures
+            reason = error.failures[ranks.rank][0]
+            refusal = ValueError(f"cannot write {partial / SHARDS}: {reason}; the checkpoint of before is untouched")
     ranks.announce([], refusal)
 
     def publish() -> None:
+        _check_whole(partial / SHARDS, ranks.size)
         write_checkpoint(tree, common, partial / COMMON)
         publish_folder(partial, final)
         for old in directory.glob("step-*"):
@@ -102,6 +106,14 @@ def save_sharded_checkpoint(state: State, directory: Path, head: ShardedHead) ->
 
     on_first_rank(ranks, publish)
     return final
+
+
+def _check_whole(shards: Path, ranks: int) -> None:
+    found = len(list(shards.glob("*.safetensors")))
+    if found != ranks:
+        raise ValueError(
+            f"of {ranks} ranks' shards {found} are in {shards}: the run's folder must lie on a disk that all ranks see"
+        )
 
 
 def on_first_rank(ranks: Group, action: Callable[[], None]) -> None:
