@@ -1,7 +1,7 @@
 """Faults that only root can make: `python faults_of_machines.py network|disk FOLDER`.
 
-network: two hosts (network namespaces with a cable between them), each with a rank under a torchrun of its own; the cable is
-         cut in the middle of the training.
+network: two hosts (network namespaces with a cable between them), each with a rank under a torchrun of its own; the
+         cable is cut in the middle of the training.
 disk:    two ranks write to a disk (tmpfs) on which there is room for the shard of one of them.
 
 Both ranks must end within a minute and say why; with the fault repaired, the run must go on, to the bits of a run that

@@ -22,7 +22,7 @@ from torch.distributed import checkpoint as dcp
 from qmargin.backbones import IResNet
 from qmargin.cli import main
 from qmargin.heads import collectives
-from qmargin.training import loop, sharded_checkpoint, watch
+from qmargin.training import loop, ranks, sharded_checkpoint, watch
 
 SETTINGS = """
 --data.image.height 28 --data.image.width 23 --backbone.height 28 --backbone.input-width 23 --backbone.width 4
@@ -31,6 +31,7 @@ SETTINGS = """
 """
 STEPS, SAVED, FAILS = 10, 4, 6  # a checkpoint after step 4, the next would come after 8
 RANKS = 2
+BACKGROUND = ("--checkpoint-in-background", "True")
 SILENCE = 5.0  # seconds, where a rank falls silent
 
 
@@ -68,6 +69,11 @@ def other_data() -> None:
     loop.read_samples = lambda config: read(config).hold_out(1, seed=0)  # type: ignore[assignment]
 
 
+def slow_disk() -> None:
+    """A checkpoint of this rank takes longer than a step."""
+    after(dcp.HuggingFaceStorageWriter, "write_data", lambda: time.sleep(1.0))
+
+
 @dataclass(frozen=True)
 class Fault:
     """What goes wrong in one rank."""
@@ -76,6 +82,7 @@ class Fault:
     at_start: Callable[[], None] = lambda: None
     later: Callable[[], None] = lambda: None  # before step FAILS
     words: tuple[str, ...] = ()  # added to this rank's command
+    both: tuple[str, ...] = ()  # added to the commands of all
     resumes: bool = False  # the run is then gone on with, to its end
 
 
@@ -90,7 +97,18 @@ FAULTS = {
     "killed after publishing": Fault(
         rank=0, later=lambda: after(sharded_checkpoint, "publish_folder", killed), resumes=True
     ),
+    "killed in merging": Fault(rank=0, at_start=lambda: setattr(ranks, "reshard", killed), resumes=True),
     "disk full": Fault(later=disk_full, resumes=True),
+    "killed in the background": Fault(
+        at_start=slow_disk,
+        later=lambda: after(dcp.HuggingFaceStorageWriter, "write_data", killed),
+        both=BACKGROUND,
+        resumes=True,
+    ),
+    "killed while the disk is slow": Fault(
+        at_start=slow_disk, later=lambda: setattr(IResNet, "forward", killed), both=BACKGROUND, resumes=True
+    ),
+    "disk full in the background": Fault(later=disk_full, both=BACKGROUND),
     "refuses": Fault(later=refuse),
     "silent": Fault(later=lambda: setattr(IResNet, "forward", silent)),
     "other settings": Fault(words=("--optimizer.learning-rate", "0.02")),
@@ -116,7 +134,7 @@ def run_rank(rank: int, port: int, out: Path, fault: Fault) -> None:
     watch.PAUSE = 0.1
     if fault is FAULTS["silent"]:
         watch.SILENCE = SILENCE
-    main(command(out, fault if rank == fault.rank else FAULTS["none"]))
+    main([*command(out, fault if rank == fault.rank else FAULTS["none"]), *fault.both])
 
 
 def command(out: Path, fault: Fault) -> list[str]:
@@ -143,23 +161,23 @@ def train(out: Path, fault: Fault) -> dict[str, Any]:
     """Exit codes and errors of both ranks, and how long the last one outlived the first."""
     context = multiprocessing.get_context("fork")  # before any work: torch is imported once, not once a rank
     port = free_port()
-    ranks = [context.Process(target=run_rank, args=(rank, port, out, fault)) for rank in range(RANKS)]
-    for rank in ranks:
-        rank.start()
+    processes = [context.Process(target=run_rank, args=(rank, port, out, fault)) for rank in range(RANKS)]
+    for process in processes:
+        process.start()
     stopped = fault is FAULTS["silent"]
     try:
-        while all(rank.is_alive() for rank in ranks):
+        while all(process.is_alive() for process in processes):
             time.sleep(0.02)
         began = time.monotonic()
-        for rank in ranks:
-            rank.join(0.0 if stopped and rank is ranks[fault.rank] else 60.0)
+        for rank, process in enumerate(processes):
+            process.join(0.0 if stopped and rank == fault.rank else 60.0)
         took = time.monotonic() - began
     finally:
-        for rank in ranks:
-            rank.kill()
-            rank.join()
+        for process in processes:
+            process.kill()
+            process.join()
     errors = [out.with_suffix(f".{rank}").read_text() for rank in range(RANKS)]
-    return {"exits": [rank.exitcode for rank in ranks], "errors": errors, "outlived": took}
+    return {"exits": [process.exitcode for process in processes], "errors": errors, "outlived": took}
 
 
 def run(folder: Path) -> None:

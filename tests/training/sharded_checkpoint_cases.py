@@ -151,7 +151,7 @@ def cases(name: str, groups: dict[int, distributed.ProcessGroup], rank: int, fol
             assert state is not None
             fill_all(again, its_optimizer, state)
         check(train(again, its_optimizer, range(SAVED, LAST)), SAVED)
-    assert [world.any(rank == 2), world.any(False)] == [True, False]
+    assert world.any(rank == 2, False) == [True, False]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What happens to a training when one of its ranks fails: rank_faults.py makes the faults, here is what must be left."""
+"""What happens to a training when one of its ranks fails: rank_faults.py makes the faults, here is what is left."""
 
 import json
 import re
@@ -20,6 +20,18 @@ EXPECTED: dict[str, tuple[list[int], list[str], list[str]]] = {  # exit codes an
     "killed in save": ([REFUSED, KILLED], [ENDED_FIRST.format(0), "$"], [".step-000000008.partial", *SAVED]),
     "killed in publishing": ([KILLED, REFUSED], ["$", ENDED_FIRST.format(1)], [".step-000000008.partial", *SAVED]),
     "killed after publishing": ([KILLED, REFUSED], ["$", ENDED_FIRST.format(1)], [*SAVED, "step-000000008"]),
+    "killed in merging": ([KILLED, REFUSED], ["$", ENDED_FIRST.format(1)], ["step-000000010"]),
+    "killed in the background": (
+        [REFUSED, KILLED],
+        [ENDED_FIRST.format(0), "$"],
+        [".step-000000008.partial", *SAVED],
+    ),
+    "killed while the disk is slow": ([REFUSED, KILLED], [ENDED_FIRST.format(0), "$"], [".step-000000004.partial"]),
+    "disk full in the background": (
+        [REFUSED, REFUSED],
+        [r"rank 0: error: rank 1: cannot write .*/shards: .*File too large; the checkpoint of before is untouched", ""],
+        SAVED,
+    ),
     "disk full": (
         [REFUSED, REFUSED],
         [r"rank 0: error: rank 1: cannot write .*/shards: .*File too large; the checkpoint of before is untouched", ""],
@@ -38,8 +50,8 @@ EXPECTED: dict[str, tuple[list[int], list[str], list[str]]] = {  # exit codes an
     "other settings": (
         [REFUSED, REFUSED],
         [
-            r"rank {}: error: ranks 0 and 1 were started with other settings \(optimizer\.learning_rate: 0\.01 and "
-            r"0\.02\): start all with the same recipe and the same flags".format(rank)
+            rf"rank {rank}: error: ranks 0 and 1 were started with other settings "
+            r"\(optimizer\.learning_rate: 0\.01 and 0\.02\): start all with the same recipe and the same flags"
             for rank in range(2)
         ],
         [],
@@ -47,8 +59,8 @@ EXPECTED: dict[str, tuple[list[int], list[str], list[str]]] = {  # exit codes an
     "other data": (
         [REFUSED, REFUSED],
         [
-            rf"rank {rank}: error: ranks 0 and 1 read other data \(400 samples of 30 training identities, SHA-256 of the "
-            r"list \w{64}; 400 samples of 29 training identities, .*\): data\.source must hold the same samples"
+            rf"rank {rank}: error: ranks 0 and 1 read other data \(400 samples of 30 training identities, SHA-256 of "
+            r"the list \w{64}; 400 samples of 29 training identities, .*\): data\.source must hold the same samples"
             for rank in range(2)
         ],
         [],
@@ -56,8 +68,8 @@ EXPECTED: dict[str, tuple[list[int], list[str], list[str]]] = {  # exit codes an
     "other folder": (
         [REFUSED, REFUSED],
         [
-            rf"rank {rank}: error: rank 1 does not see the config\.json that rank 0 does: the folder of the run, .*, must "
-            "lie on a disk that all ranks see"
+            rf"rank {rank}: error: rank 1 does not see the config\.json that rank 0 does: the folder of the run, .*, "
+            "must lie on a disk that all ranks see"
             for rank in range(2)
         ],
         [],
@@ -97,7 +109,7 @@ def test_the_run_goes_on_to_the_same_bits(outcomes: dict[str, Any], folder: Path
     """Weights, momentum and all else of the run that no fault befell; dropout and augmentation included."""
     whole = (folder / "none" / "checkpoint.safetensors").read_bytes()
     resumed = [name for name, outcome in outcomes.items() if "resumed" in outcome]
-    assert len(resumed) == 6
+    assert len(resumed) == 9
     for name in resumed:
         assert outcomes[name]["resumed"] == [0, 0], name
         assert (folder / name.replace(" ", "-") / "checkpoint.safetensors").read_bytes() == whole, name

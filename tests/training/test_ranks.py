@@ -112,5 +112,7 @@ def test_alone_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert own_rank() == (0, 1)
     world = World()
-    assert (world.rank, world.size, world.any(True), world.any(False)) == (0, 1, True, False)
+    assert (world.rank, world.size, world.any(True, False)) == (0, 1, [True, False])
+    with pytest.raises(ValueError, match="as it was said"):
+        world.any(refusal=ValueError("as it was said"))
     assert world.share(5) == 5

@@ -1,4 +1,4 @@
-"""What the ranks of a training must have alike, compared before its first step: versions, settings, data, the folder."""
+"""What the ranks of a training must have alike, compared before the first step: versions, settings, data, folder."""
 
 import os
 from importlib.metadata import version

@@ -33,6 +33,7 @@ from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training._checks import above, at_least, in_range
 from qmargin.training.options import AveragingConfig, ValidationConfig
+from qmargin.training.parallel import Parallel
 from qmargin.training.schedule import DECAYS
 from qmargin.training.speech_data import SpeechDataConfig
 
@@ -187,6 +188,9 @@ class TrainConfig:
     precision: Precision = "float32"
     """Autocast of the backbone; weights, head and loss stay in float32. float16 scales the loss (torch.amp.GradScaler)
     and leaves out steps whose gradient overflows."""
+    parallel: Parallel = "ddp"
+    """How the ranks of a training by several processes hold the backbone: ddp, whole on each, or fsdp, its weights,
+    gradients and momentum shared out. One process holds all of it with either; prototypes are always shared out."""
     compile: bool = False
     """Compile the backbone (torch.compile): slow to start, faster steps; needs a C++ compiler."""
     channels_last: bool = False
@@ -199,6 +203,8 @@ class TrainConfig:
     """Steps between two rows of the log."""
     checkpoint_every: int = 200
     """Steps between two checkpoints; one is also written at the end and on Ctrl-C."""
+    checkpoint_in_background: bool = False
+    """Write checkpoints from a copy in the CPU's memory while training goes on; the next one waits for the last."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
@@ -218,6 +224,8 @@ class TrainConfig:
             )
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+        if self.parallel not in get_args(Parallel):
+            raise ValueError(f"parallel must be one of {', '.join(get_args(Parallel))}, got {self.parallel!r}")
         if self.channels_last and not self.device.startswith("cuda"):
             raise ValueError(
                 f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "

@@ -11,6 +11,7 @@ from qmargin.heads import Head
 from qmargin.training.folder import RunFolder
 from qmargin.training.model_file import SUFFIX, open_model
 from qmargin.training.newest import newest_state
+from qmargin.training.parallel import fill
 from qmargin.training.weights import check_fit, load_weights
 
 ADVICE = "init_from needs the same network: set the backbone's fields to those of the file"
@@ -23,7 +24,8 @@ def load_initial(path: Path, backbone: nn.Module, head: Head | None = None) -> N
         path: a run's folder (its newest checkpoint; the mean of the weights where it keeps one), a model file
             (.safetensors), or a backbone of arcface_torch (.pt, .pth), which is read without running code.
         backbone: its weights are replaced.
-        head: its prototypes (of a `ShardedHead` those of its rank) are replaced too, where given; `path` is then a run of the same identities.
+        head: its prototypes (of a `ShardedHead` those of its rank) are replaced too, where given; `path` is then a run
+            of the same identities.
 
     Raises:
         ValueError: no such file, another network, other numbers of identities, or a file without prototypes.
@@ -51,7 +53,9 @@ def _of_arcface_torch(path: Path, backbone: nn.Module) -> None:
         raise ValueError(f"{path} holds an IResNet of arcface_torch, the config's network is {type(backbone).__name__}")
     weights = read_arcface_torch(path, backbone.config.height, backbone.config.input_width).weights
     check_fit(backbone, weights, ADVICE)
-    backbone.load_state_dict(weights)
+    targets = backbone.state_dict()
+    for name, values in weights.items():
+        fill(targets[name], values)
 
 
 _READERS: Mapping[str, Callable[[Path, nn.Module], None]] = {

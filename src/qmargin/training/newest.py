@@ -20,7 +20,7 @@ def newest_state(run: RunFolder, head: Head | None) -> Iterator[State | None]:
         head: whose prototypes are wanted: of a `ShardedHead` those of this rank; None for all of them.
     """
     own = head if isinstance(head, ShardedHead) else None
-    newest = _newest(run)
+    newest = newest_of(run)
     if newest is None:
         yield None
     elif newest.is_dir():
@@ -36,13 +36,13 @@ def newest_state(run: RunFolder, head: Head | None) -> Iterator[State | None]:
 
 def place_of_newest(run: RunFolder) -> str:
     """Which checkpoint that is, in words."""
-    newest = _newest(run)
+    newest = newest_of(run)
     if newest is None:
         return "none"
     return newest.name if newest.is_dir() else f"{newest.name} of step {_step(newest)}"
 
 
-def _newest(run: RunFolder) -> Path | None:
+def newest_of(run: RunFolder) -> Path | None:
     """A folder of shards or one file, whichever has more steps; of equals the file."""
     shards = newest_checkpoint(run.shards)
     if shards is not None and (not run.checkpoint.exists() or _step(run.checkpoint) < int(shards.name.split("-")[1])):

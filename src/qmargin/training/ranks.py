@@ -14,17 +14,13 @@ from torch import Tensor, distributed, nn
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from qmargin.heads import Head, ShardedHead
 from qmargin.heads.collectives import Group
-from qmargin.training.checkpoint import State, save_checkpoint
 from qmargin.training.folder import RunFolder
 from qmargin.training.log import TrainingLog
+from qmargin.training.newest import newest_of
+from qmargin.training.parallel import Parallel, share_out
 from qmargin.training.reshard import reshard
-from qmargin.training.sharded_checkpoint import (
-    newest_checkpoint,
-    on_first_rank,
-    save_sharded_checkpoint,
-)
+from qmargin.training.sharded_checkpoint import on_first_rank
 from qmargin.training.sync_norm import with_global_norms
 from qmargin.training.watch import watched
 
@@ -82,12 +78,18 @@ class World:
             return torch.amp.GradScaler(kind, enabled=enabled)
         return ShardedGradScaler(kind)
 
-    def parallel(self, backbone: nn.Module, *, compiled: bool = False) -> Callable[[Tensor], Tensor]:
+    def parallel(self, backbone: nn.Module, how: Parallel, *, compiled: bool = False) -> Callable[[Tensor], Tensor]:
         """What to call in place of the backbone, whose gradients are then those of the global batch."""
         if self.group is not None:
             with_global_norms(backbone, self.group)
+            self.share_out(backbone, how)
         forward = torch.compile(backbone) if compiled else backbone
-        return forward if self.group is None else DistributedDataParallel(forward)
+        return forward if self.group is None or how == "fsdp" else DistributedDataParallel(forward)
+
+    def share_out(self, network: nn.Module, how: Parallel) -> None:
+        """Of a network that is held in parts keep this rank's."""
+        if self.group is not None and how == "fsdp":
+            share_out(network, self.group)
 
     def texts(self, own: str) -> list[str]:
         """The text of every rank, by rank."""
@@ -100,13 +102,18 @@ class World:
         else:
             on_first_rank(self.group, action)
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on some rank."""
-        return (
-            flag
-            if self.group is None
-            else bool(self.group.largest(torch.tensor(float(flag), device=self.group.device)))
-        )
+    def any(self, *flags: bool, refusal: ValueError | None = None) -> list[bool]:
+        """Of each flag whether it is set on some rank.
+
+        Raises:
+            ValueError: some rank has a refusal; it is raised by all.
+        """
+        if self.group is None:
+            if refusal is not None:
+                raise refusal
+            return list(flags)
+        table = self.group.announce([int(flag) for flag in flags], refusal)
+        return [any(column) for column in zip(*table, strict=True)]
 
     def locked(self, run: RunFolder) -> AbstractContextManager[None]:
         """Rank 0 holds the folder for all."""
@@ -123,17 +130,10 @@ class World:
         if self.group is not None:
             torch.manual_seed((seed * self.size + self.rank) * 1_000_003 + step)
 
-    def save(self, state: State, run: RunFolder, head: Head) -> None:
-        """Write a checkpoint: one file of one process, else a folder of shards."""
-        if isinstance(head, ShardedHead):
-            save_sharded_checkpoint(state, run.shards, head)
-        else:
-            save_checkpoint(state, run.checkpoint)
-
     def merge(self, run: RunFolder) -> None:
         """One file of the newest shards, which every other command reads."""
-        newest = newest_checkpoint(run.shards)
-        if self.group is None or newest is None:
+        newest = newest_of(run)
+        if self.group is None or newest is None or not newest.is_dir():
             return
 
         def merged() -> None:

@@ -1,5 +1,6 @@
 """One step of gradient descent, to be read from top to bottom."""
 
+import warnings
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from qmargin.data.speech import SpeechBatch
 from qmargin.heads import HeadStats
 from qmargin.training.config import TrainConfig
 from qmargin.training.guard import NonFiniteError, first_bad_gradient, first_bad_layer, gradient_values
+from qmargin.training.parallel import whole
 from qmargin.training.schedule import learning_rate
 from qmargin.training.state import TrainingState
 
@@ -91,14 +93,17 @@ def _mean(stats: list[HeadStats]) -> HeadStats:
 
 def _clipped(state: TrainingState, clip_norm: float) -> tuple[Tensor, bool]:
     """Shorten the backbone's gradient to `clip_norm`; its norm before, and whether float16 overflowed (norm inf)."""
-    for optimizer in state.optimizers.values():
-        state.scaler.unscale_(optimizer)
+    with warnings.catch_warnings():  # of a scalar that torch itself passes, where weights are shared out
+        warnings.filterwarnings("ignore", message="Found a non-scalar tensor with numel=1")
+        for optimizer in state.optimizers.values():
+            state.scaler.unscale_(optimizer)
     moved = [parameter for parameter in state.backbone.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
+    own_norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
+    norm = whole(own_norm)
     assert state.head.weight.grad is not None, "the loss depends on the prototypes"
     head_norm = state.head.ranks.total(torch.linalg.vector_norm(gradient_values(state.head.weight.grad)))
     if bool((norm + head_norm).isfinite()):  # before clipping, which would spread one NaN to every gradient
-        torch.nn.utils.clip_grads_with_norm_(moved, clip_norm, norm)
+        torch.nn.utils.clip_grads_with_norm_(moved, clip_norm, own_norm)
         return norm, False
     if state.scaler.is_enabled() and state.scaler.get_scale() > LEAST_LOSS_SCALE:
         return torch.full_like(norm, torch.inf), True

@@ -32,8 +32,8 @@ def _end(text: str) -> None:
 def watched(end: Callable[[str], None] = _end) -> Iterator[None]:
     """While the block runs, ranks exchange a number every second, in a thread and a group of their own.
 
-    A rank that does not answer within `SILENCE` seconds ends the others, with an error; one whose connection closes does
-    not, because the training's own exchange then fails, with a better one.
+    A rank that does not answer within `SILENCE` seconds ends the others, with an error; one whose connection closes
+    does not, because the training's own exchange then fails, with a better one.
 
     Args:
         end: what to do then; ends the process unless said.
@@ -49,9 +49,7 @@ def watched(end: Callable[[str], None] = _end) -> Iterator[None]:
         thread.join(LEAVING)
 
 
-def _exchange(
-    group: "distributed.ProcessGroup | None", leaving: threading.Event, end: Callable[[str], None]
-) -> None:
+def _exchange(group: "distributed.ProcessGroup | None", leaving: threading.Event, end: Callable[[str], None]) -> None:
     """Signs of life, until some rank leaves."""
     someone_leaves = False
     while not someone_leaves:
