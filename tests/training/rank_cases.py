@@ -5,6 +5,7 @@ all that is in the checkpoints. Differences are measured by how far the weights 
 rank1.json say what failed.
 """
 
+import copy
 import json
 import multiprocessing
 import os
@@ -23,14 +24,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qmargin.backbones import IResNetConfig
+from qmargin.backbones import EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
 from qmargin.data import ImageFormat
 from qmargin.protocols import training_validator
 from qmargin.recipes import find_recipe
 from qmargin.training import AveragingConfig, Interrupted, RunFolder, TrainConfig, ValidationConfig, loop, train, watch
 from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.codec import to_json
 from qmargin.training.log import read_log
 from qmargin.training.model_file import read_model
+from qmargin.training.parallel import share_out, whole
+from qmargin.training.ranks import processes
 from qmargin.training.state import TrainingState
 
 RANKS, STEPS, CLASSES = 2, 5, 30
@@ -49,6 +53,14 @@ TINY = replace(
     log_every=1,
     checkpoint_every=3,
     threads=1,
+)
+
+
+NETWORKS = (
+    IResNetConfig(blocks=(1, 1, 1, 1), width=4, embedding_dim=12, height=32, input_width=32, dropout=0.0),
+    MobileFaceNetConfig(width=4, embedding_dim=12, height=32, input_width=32),
+    EcapaConfig(channels=64, pooled=24, bottleneck=8, embedding_dim=12, bins=16),
+    SpeakerResNetConfig(blocks=(1, 2, 1, 1), width=4, embedding_dim=12, bins=16),
 )
 
 
@@ -253,6 +265,32 @@ def compare_tables(one: Path, other: Path, tolerance: float) -> None:
             assert a == b or abs(a - b) <= tolerance * max(abs(a), abs(b)), (name, a, b)
 
 
+def backbones() -> None:
+    """Every network, shared out: outputs of the whole one, and the mean of the ranks' gradients."""
+    with processes("cpu") as world:
+        assert world.group is not None
+        for number, config in enumerate(NETWORKS):
+            torch.manual_seed(number)
+            plain = config.build()
+            shared = copy.deepcopy(plain)
+            share_out(shared, world.group)
+            inputs = torch.randn(4, *config.input_shape) + world.rank
+            if len(config.input_shape) == 1:
+                inputs = torch.randn(4, 30, *config.input_shape) + world.rank  # (batch, frames, bins)
+            outputs = [network(inputs) for network in (plain, shared)]
+            torch.testing.assert_close(*outputs)
+            for output in outputs:
+                output.square().mean().backward()
+            for parameter, part in zip(plain.parameters(), shared.parameters(), strict=True):
+                if parameter.grad is None:  # a weight that is held fixed
+                    assert part.grad is None
+                    continue
+                assert part.grad is not None
+                assert part.to_local().numel() < parameter.numel()
+                expected = world.group.total(parameter.grad) / RANKS
+                torch.testing.assert_close(whole(part.grad), expected, rtol=1e-4, atol=1e-6)
+
+
 @dataclass
 class Worker:
     """One of the two processes; both do the same things in the same order."""
@@ -316,6 +354,7 @@ class Worker:
         self.attempt("a killed run", self._as_killed_runs, ranks=1)
         self.three_ways("fine-tuned-from-shards", Case(), "killed")
         self.numbers_of_ranks()
+        self.attempt("backbones, fsdp", backbones)
 
     def _as_killed_runs(self) -> None:
         """Copies of runs of two ranks without the file that is made of the shards at the end."""
@@ -336,9 +375,10 @@ def work(rank: int, ports: list[int], folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
+    to_json(TINY)  # its converter is made once, not once a rank
     # forked before any work: torch is imported once, not once a rank
     context = multiprocessing.get_context("fork")
-    ports = [free_port() for _ in range(2 * len(CASES) + 8)]
+    ports = [free_port() for _ in range(2 * len(CASES) + 9)]
     ranks = [context.Process(target=work, args=(rank, ports, folder)) for rank in range(RANKS)]
     for process in ranks:
         process.start()

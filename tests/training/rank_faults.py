@@ -22,16 +22,18 @@ from torch.distributed import checkpoint as dcp
 from qmargin.backbones import IResNet
 from qmargin.cli import main
 from qmargin.heads import collectives
+from qmargin.recipes import find_recipe
 from qmargin.training import loop, ranks, sharded_checkpoint, watch
+from qmargin.training.codec import to_json
 
 SETTINGS = """
 --data.image.height 28 --data.image.width 23 --backbone.height 28 --backbone.input-width 23 --backbone.width 4
---backbone.embedding-dim 16 --backbone.dropout 0.2 --batch-size 60 --epochs 3 --log-every 1 --checkpoint-every 4
+--backbone.embedding-dim 16 --backbone.dropout 0.2 --batch-size 20 --max-steps 10 --log-every 1 --checkpoint-every 4
 --optimizer.learning-rate 0.01 --threads 1
 """
 STEPS, SAVED, FAILS = 10, 4, 6  # a checkpoint after step 4, the next would come after 8
 RANKS = 2
-BACKGROUND = ("--checkpoint-in-background", "True")
+BACKGROUND = ("--checkpoint-in-background",)
 SILENCE = 5.0  # seconds, where a rank falls silent
 
 
@@ -89,16 +91,14 @@ class Fault:
 FAULTS = {
     "none": Fault(),
     "killed in forward": Fault(later=lambda: setattr(IResNet, "forward", killed), resumes=True),
-    "killed in all_gather": Fault(later=lambda: setattr(collectives, "_all_gather", killed), resumes=True),
+    "killed in all_gather": Fault(later=lambda: setattr(collectives, "_all_gather", killed)),
     "killed in save": Fault(later=lambda: after(dcp.HuggingFaceStorageWriter, "write_data", killed), resumes=True),
-    "killed in publishing": Fault(
-        rank=0, later=lambda: setattr(sharded_checkpoint, "publish_folder", killed), resumes=True
-    ),
+    "killed in publishing": Fault(rank=0, later=lambda: setattr(sharded_checkpoint, "publish_folder", killed)),
     "killed after publishing": Fault(
         rank=0, later=lambda: after(sharded_checkpoint, "publish_folder", killed), resumes=True
     ),
     "killed in merging": Fault(rank=0, at_start=lambda: setattr(ranks, "reshard", killed), resumes=True),
-    "disk full": Fault(later=disk_full, resumes=True),
+    "disk full": Fault(later=disk_full),
     "killed in the background": Fault(
         at_start=slow_disk,
         later=lambda: after(dcp.HuggingFaceStorageWriter, "write_data", killed),
@@ -182,6 +182,7 @@ def train(out: Path, fault: Fault) -> dict[str, Any]:
 
 def run(folder: Path) -> None:
     outcomes = {}
+    to_json(find_recipe("faces-orl").with_loss("qmargin"))  # its converter is made once, not once a rank
     for name, fault in FAULTS.items():
         out = folder / name.replace(" ", "-")
         outcomes[name] = train(out, fault)

@@ -109,7 +109,7 @@ def test_the_run_goes_on_to_the_same_bits(outcomes: dict[str, Any], folder: Path
     """Weights, momentum and all else of the run that no fault befell; dropout and augmentation included."""
     whole = (folder / "none" / "checkpoint.safetensors").read_bytes()
     resumed = [name for name, outcome in outcomes.items() if "resumed" in outcome]
-    assert len(resumed) == 9
+    assert len(resumed) == 6
     for name in resumed:
         assert outcomes[name]["resumed"] == [0, 0], name
         assert (folder / name.replace(" ", "-") / "checkpoint.safetensors").read_bytes() == whole, name

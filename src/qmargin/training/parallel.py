@@ -1,5 +1,7 @@
 """How several processes hold the backbone: whole on each (DDP), or its weights shared out over them (FSDP2)."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from qmargin.heads.collectives import Group
 
@@ -26,6 +29,15 @@ def share_out(module: nn.Module, ranks: Group) -> None:
         if any(True for _ in part.parameters()) and not isinstance(part, nn.ModuleList | nn.ModuleDict):
             fully_shard(part, mesh=mesh)
     fully_shard(module, mesh=mesh)
+
+
+def exchanging(forward: Callable[[Tensor], Tensor], *, now: bool) -> AbstractContextManager[None]:
+    """A forward and backward pass whose gradients DDP exchanges `now`, or adds up to exchange them with a later one's.
+
+    FSDP exchanges those of every pass: a rank has no room for the whole.
+    """
+    waiting = isinstance(forward, DistributedDataParallel) and not now
+    return forward.no_sync() if waiting else nullcontext()
 
 
 def whole(tensor: Tensor) -> Tensor:

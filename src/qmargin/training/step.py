@@ -12,7 +12,7 @@ from qmargin.data.speech import SpeechBatch
 from qmargin.heads import HeadStats
 from qmargin.training.config import TrainConfig
 from qmargin.training.guard import NonFiniteError, first_bad_gradient, first_bad_layer, gradient_values
-from qmargin.training.parallel import whole
+from qmargin.training.parallel import exchanging, whole
 from qmargin.training.schedule import learning_rate
 from qmargin.training.state import TrainingState
 
@@ -69,15 +69,17 @@ def _accumulate(state: TrainingState, batch: Batch | SpeechBatch, config: TrainC
     parts = config.gradient_accumulation
     losses: list[Tensor] = []
     stats: list[HeadStats] = []
-    for part, own in zip(batch.inputs.chunk(parts), batch.labels.chunk(parts), strict=True):
+    pieces = zip(batch.inputs.chunk(parts), batch.labels.chunk(parts), strict=True)
+    for number, (part, own) in enumerate(pieces, start=1):
         inputs = config.data.prepared(part.to(config.device, non_blocking=True))  # (batch / parts, ...)
         labels = own.to(config.device, non_blocking=True)  # (batch / parts,)
         if config.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with _precision(config):
-            embeddings = state.forward(inputs)  # (batch / parts, dim)
-        value = _finite_loss(state, config, inputs, embeddings, labels)
-        state.scaler.scale(value / parts).backward()  # parts are equal: the mean of their means is the batch's
+        with exchanging(state.forward, now=number == parts):
+            with _precision(config):
+                embeddings = state.forward(inputs)  # (batch / parts, dim)
+            value = _finite_loss(state, config, inputs, embeddings, labels)
+            state.scaler.scale(value / parts).backward()  # parts are equal: the mean of their means is the batch's
         losses.append(value.detach())
         stats.append(state.head.stats)
     return torch.stack(losses).mean(), _mean(stats)
