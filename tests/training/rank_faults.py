@@ -72,8 +72,8 @@ def other_data() -> None:
 
 
 def slow_disk() -> None:
-    """A checkpoint of this rank takes longer than a step."""
-    after(dcp.HuggingFaceStorageWriter, "write_data", lambda: time.sleep(1.0))
+    """A checkpoint of this rank takes longer than the rank lives."""
+    after(dcp.HuggingFaceStorageWriter, "write_data", lambda: time.sleep(60.0))
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,6 @@ FAULTS = {
     "killed in merging": Fault(rank=0, at_start=lambda: setattr(ranks, "reshard", killed), resumes=True),
     "disk full": Fault(later=disk_full),
     "killed in the background": Fault(
-        at_start=slow_disk,
         later=lambda: after(dcp.HuggingFaceStorageWriter, "write_data", killed),
         both=BACKGROUND,
         resumes=True,

@@ -59,8 +59,8 @@ EXPECTED: dict[str, tuple[list[int], list[str], list[str]]] = {  # exit codes an
     "other data": (
         [REFUSED, REFUSED],
         [
-            rf"rank {rank}: error: ranks 0 and 1 read other data \(400 samples of 30 training identities, SHA-256 of "
-            r"the list \w{64}; 400 samples of 29 training identities, .*\): data\.source must hold the same samples"
+            rf"rank {rank}: error: ranks 0 and 1 read other data \(400 samples of 40 identities, SHA-256 of "
+            r"the list \w{64}; 400 samples of 40 identities, .*\): data\.source must hold the same samples"
             for rank in range(2)
         ],
         [],

@@ -52,8 +52,7 @@ def check_settings(world: World, config: TrainConfig, manifest: SampleTable) -> 
             )
     _check_alike(
         world,
-        f"{len(manifest):,} samples of {manifest.subset('train').num_classes:,} training identities, SHA-256 of the "
-        f"list {manifest.digest}",
+        f"{len(manifest):,} samples of {manifest.num_classes:,} identities, SHA-256 of the list {manifest.digest}",
         "read other data",
         "data.source must hold the same samples, identities and splits on all machines",
     )

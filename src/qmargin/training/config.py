@@ -222,15 +222,10 @@ class TrainConfig:
                 "gradient_accumulation must cut a step's images into equal parts of at least 2 (batch norms need two): "
                 f"got {parts} parts of batch_size {self.batch_size}"
             )
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if self.parallel not in get_args(Parallel):
-            raise ValueError(f"parallel must be one of {', '.join(get_args(Parallel))}, got {self.parallel!r}")
-        if self.channels_last and not self.device.startswith("cuda"):
-            raise ValueError(
-                f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "
-                "narrow strided convolutions in that order; leave it off"
-            )
+        for name, known in (("precision", Precision), ("parallel", Parallel)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
+        self._check_layout()
         if self.init_head and self.init_from is None:
             raise ValueError("init_head takes the prototypes of the run in init_from: name that run")
         if self.averaging.last is not None and self.validation.patience is not None:
@@ -239,6 +234,19 @@ class TrainConfig:
                 "early: take averaging.ema, or train to the end"
             )
         self._check_kind()
+
+    def _check_layout(self) -> None:
+        """Refuse an order of pixels where it does not work."""
+        if self.channels_last and not self.device.startswith("cuda"):
+            raise ValueError(
+                f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "
+                "narrow strided convolutions in that order; leave it off"
+            )
+        if self.channels_last and self.parallel == "fsdp":
+            raise ValueError(
+                "parallel fsdp shares out weights in row-major order, channels_last has them in the order of pixels: "
+                "leave one of them off"
+            )
 
     def _check_kind(self) -> None:
         """Refuse a backbone for other data, and for speech what is of images."""

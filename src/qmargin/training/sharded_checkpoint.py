@@ -123,8 +123,9 @@ def begin_sharded_checkpoint(
             if refusal is not None:
                 raise refusal from error
             return
-        if writing.ranks.rank == 0:
-            writing.publish()
+        refusal = _refusal_of(writing.publish) if writing.ranks.rank == 0 else None
+        if refusal is not None:
+            raise refusal
 
     return finish
 
@@ -185,15 +186,17 @@ def _check_whole(shards: Path, ranks: int) -> None:
 
 def on_first_rank(ranks: Group, action: Callable[[], None]) -> None:
     """All wait until rank 0 has done it, and raise its ValueError."""
-    refusal = None
-    if ranks.rank == 0:
-        try:
-            action()
-        except ValueError as error:
-            refusal = error
-        except OSError as error:
-            refusal = ValueError(cannot_write(Path(error.filename or "the checkpoint"), error))
-    ranks.announce([], refusal)
+    ranks.announce([], _refusal_of(action) if ranks.rank == 0 else None)
+
+
+def _refusal_of(action: Callable[[], None]) -> ValueError | None:
+    try:
+        action()
+    except ValueError as error:
+        return error
+    except OSError as error:
+        return ValueError(cannot_write(Path(error.filename or "the checkpoint"), error))
+    return None
 
 
 def _make_room(directory: Path, final: Path, partial: Path) -> None:
