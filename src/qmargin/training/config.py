@@ -225,7 +225,7 @@ class TrainConfig:
         for name, known in (("precision", Precision), ("parallel", Parallel)):
             if getattr(self, name) not in get_args(known):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
-        self._check_layout()
+        self._check_network()
         if self.init_head and self.init_from is None:
             raise ValueError("init_head takes the prototypes of the run in init_from: name that run")
         if self.averaging.last is not None and self.validation.patience is not None:
@@ -235,12 +235,17 @@ class TrainConfig:
             )
         self._check_kind()
 
-    def _check_layout(self) -> None:
-        """Refuse an order of pixels where it does not work."""
+    def _check_network(self) -> None:
+        """Refuse an order of pixels, or a compiled network, where it does not work."""
         if self.channels_last and not self.device.startswith("cuda"):
             raise ValueError(
                 f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "
                 "narrow strided convolutions in that order; leave it off"
+            )
+        if self.compile and self.parallel == "fsdp":
+            raise ValueError(
+                "compile and parallel fsdp do not go together: torch 2.13 traces into the hooks that gather weights and "
+                "warns of their gradients; leave one of them off"
             )
         if self.channels_last and self.parallel == "fsdp":
             raise ValueError(
