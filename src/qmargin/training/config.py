@@ -244,8 +244,8 @@ class TrainConfig:
             )
         if self.compile and self.parallel == "fsdp":
             raise ValueError(
-                "compile and parallel fsdp do not go together: torch 2.13 traces into the hooks that gather weights and "
-                "warns of their gradients; leave one of them off"
+                "compile and parallel fsdp do not go together: torch 2.13 traces into the hooks that gather weights, "
+                "and warns of their gradients; leave one of them off"
             )
         if self.channels_last and self.parallel == "fsdp":
             raise ValueError(
