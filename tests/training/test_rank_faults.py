@@ -1,6 +1,7 @@
 """What happens to a training when one of its ranks fails: rank_faults.py makes the faults, here is what is left."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -120,7 +121,8 @@ def test_torchrun_starts_a_run_again_that_goes_on_by_itself(folder: Path, tmp_pa
     agent = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     out = tmp_path / "run"
     command = [*agent, "--max-restarts", "1", str(HERE / "rank_faults.py"), str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    alone = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=alone)
     assert done.returncode == 0, done.stderr
     assert "1/1 attempts left; will restart worker group" in done.stderr
     whole = (folder / "none" / "checkpoint.safetensors").read_bytes()

@@ -16,13 +16,22 @@ OF_ONE_RANK = frozenset({"data.workers"})  # may differ between machines
 
 
 def check_restarts(*, resume: bool) -> None:
-    """Refuse a training that torchrun would start again only to be refused then.
+    """Refuse a training that torchrun would start again in vain.
 
     Raises:
-        ValueError: torchrun has restarts to give, and `resume` is off.
+        ValueError: torchrun has restarts to give, and `resume` is off, or ranks would meet at torchrun's own store,
+            where they read addresses of ranks that are dead (https://github.com/pytorch/pytorch/issues/135712).
     """
     restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
-    if restarts > 0 and not resume:
+    if restarts == 0:
+        return
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise ValueError(
+            f"torchrun --max-restarts {restarts} keeps what ranks tell each other from one attempt to the next, and those "
+            "of the second would call dead ones: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of "
+            "torchrun, and give it --standalone or --rdzv-backend c10d"
+        )
+    if not resume:
         raise ValueError(
             f"torchrun --max-restarts {restarts} starts this command again after a failure, and it goes on from the "
             "last checkpoint only with --resume: add --resume (a folder without a run is begun as usual)"
