@@ -99,7 +99,9 @@ def test_restarts_need_resume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"torchrun --max-restarts 3 starts this command again .*: add --resume"):
         training.train(find_recipe("faces-orl").with_loss("qmargin"), tmp_path / "run")
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-    with pytest.raises(ValueError, match=r"those of the second would call dead ones: set TORCH_DISABLE_SHARE_RDZV_TCP"):
+    with pytest.raises(
+        ValueError, match=r"those of the second attempt would call dead ones: set TORCH_DISABLE_SHARE_RDZV_TCP"
+    ):
         training.train(find_recipe("faces-orl").with_loss("qmargin"), tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
 

@@ -27,8 +27,8 @@ def check_restarts(*, resume: bool) -> None:
         return
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         raise ValueError(
-            f"torchrun --max-restarts {restarts} keeps what ranks tell each other from one attempt to the next, and those "
-            "of the second would call dead ones: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of "
+            f"torchrun --max-restarts {restarts} keeps what ranks tell each other, and those of the second "
+            "attempt would call dead ones: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of "
             "torchrun, and give it --standalone or --rdzv-backend c10d"
         )
     if not resume:
