@@ -21,9 +21,9 @@ from pathlib import Path
 
 SETTINGS = """
 --data.image.height 28 --data.image.width 23 --backbone.height 28 --backbone.input-width 23 --backbone.width 4
---backbone.embedding-dim 16 --batch-size 60 --epochs 40 --checkpoint-every 20 --log-every 1000 --resume
+--backbone.embedding-dim 16 --batch-size 60 --epochs 20 --checkpoint-every 20 --log-every 1000 --resume
 """
-SAVED, STEPS = "step-000000040", 200
+SAVED, STEPS = "step-000000040", 100
 HOSTS = ("qmargin-a", "qmargin-b")
 CABLE = "qmargin"
 AT_MOST = 60.0  # seconds
@@ -77,9 +77,14 @@ def ended(pids: list[int]) -> bool:
 
 
 def to_the_end(agents: "list[subprocess.Popen[bytes]]") -> None:
-    for agent in agents:
-        if agent.wait(300) != 0:
-            raise RuntimeError(f"{agent.args!r} ended with {agent.returncode}")
+    try:
+        for agent in agents:
+            if agent.wait(300) != 0:
+                raise RuntimeError(f"{agent.args!r} ended with {agent.returncode}")
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.wait()
 
 
 def fail(agents: "list[subprocess.Popen[bytes]]", out: Path, break_it: Callable[[], None]) -> None:
@@ -129,7 +134,8 @@ def on_hosts(out: Path) -> "list[subprocess.Popen[bytes]]":
     meeting = "--nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id cut --rdzv-endpoint 10.231.0.1:29500"
     agents = []
     for number, host in enumerate(HOSTS, start=1):
-        command = torchrun(out, *meeting.split(), "--local-addr", f"10.231.0.{number}")
+        own = ["--local-addr", f"10.231.0.{number}", "--rdzv-conf", f"is_host={int(number == 1)}"]
+        command = torchrun(out, *meeting.split(), *own)
         agents.append(started(["ip", "netns", "exec", host, *command], out.parent / f"{host}.err"))
     return agents
 
