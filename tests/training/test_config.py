@@ -43,7 +43,6 @@ RUN: list[tuple[dict[str, Any], str]] = [
         {"channels_last": True, "device": "cuda", "parallel": "fsdp"},
         r"parallel fsdp shares out weights in row-major order, channels_last .*: leave one of them off",
     ),
-    ({"compile": True, "parallel": "fsdp"}, r"compile and parallel fsdp do not go together: .*; leave one of them off"),
     ({"parallel": "zero"}, r"parallel must be one of ddp, fsdp, got 'zero'"),
     ({"channels_last": True}, r"channels_last is for CUDA, got device 'cpu': on a CPU oneDNN crashes"),
     ({"init_head": True}, r"init_head takes the prototypes of the run in init_from: name that run"),

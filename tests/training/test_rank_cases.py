@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CASES = 14 * 3 - 3 + 1 + 4 + 1
+CASES = 14 * 3 - 2 + 1 + 4 + 1
 
 
 def test_every_option_trains_as_one_process_does(tmp_path: Path, subtests: pytest.Subtests) -> None:

@@ -236,16 +236,11 @@ class TrainConfig:
         self._check_kind()
 
     def _check_network(self) -> None:
-        """Refuse an order of pixels, or a compiled network, where it does not work."""
+        """Refuse an order of pixels where it does not work."""
         if self.channels_last and not self.device.startswith("cuda"):
             raise ValueError(
                 f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "
                 "narrow strided convolutions in that order; leave it off"
-            )
-        if self.compile and self.parallel == "fsdp":
-            raise ValueError(
-                "compile and parallel fsdp do not go together: torch 2.13 traces into the hooks that gather weights, "
-                "and warns of their gradients; leave one of them off"
             )
         if self.channels_last and self.parallel == "fsdp":
             raise ValueError(
