@@ -39,7 +39,7 @@ from qmargin.training.ranks import processes
 from qmargin.training.state import TrainingState
 
 RANKS, STEPS = 2, 4
-WAYS = ("ddp", "fsdp")
+WAYS: tuple[Any, ...] = ("ddp", "fsdp")
 FLOAT32, FLOAT16 = 2e-3, 0.1  # largest difference of weights, as a share of the way they have gone
 ORL = find_recipe("faces-orl").with_loss("qmargin")
 TINY = replace(
@@ -57,7 +57,7 @@ TINY = replace(
 )
 
 
-NETWORKS = (
+NETWORKS: tuple[Any, ...] = (
     IResNetConfig(blocks=(1, 1, 1, 1), width=4, embedding_dim=12, height=32, input_width=32, dropout=0.0),
     MobileFaceNetConfig(width=4, embedding_dim=12, height=32, input_width=32),
     EcapaConfig(channels=64, pooled=24, bottleneck=8, embedding_dim=12, bins=16),
@@ -115,7 +115,7 @@ def last_rank() -> bool:
 @contextmanager
 def before_step(step: int, action: Callable[[TrainingState], Callable[[], None] | None]) -> Iterator[None]:
     """Do something before a step; what it returns is done after the step."""
-    own_step = loop.train_step
+    own_step = vars(loop)["train_step"]
 
     def wrapped(state: TrainingState, *arguments: Any) -> Any:
         undo = action(state) if state.step == step else None
@@ -146,7 +146,8 @@ def overflow_in_the_head() -> Iterator[None]:
     def overflow(state: TrainingState) -> Callable[[], None] | None:
         if not last_rank():
             return None
-        return state.head.weight.register_hook(lambda gradient: gradient * torch.inf).remove
+        undo: Callable[[], None] = state.head.weight.register_hook(lambda gradient: gradient * torch.inf).remove
+        return undo
 
     with small_scale(), before_step(2, overflow):
         yield
@@ -342,7 +343,7 @@ class Worker:
         """Alone, with DDP, with FSDP; `start` is the case whose weights and prototypes it begins with."""
         config = case.change(TINY)
 
-        def train_by(way: str) -> None:
+        def train_by(way: Any) -> None:
             own = config if start is None else replace(config, init_from=self.folder / start / way, init_head=True)
             run_case(case, replace(own, parallel=way if way in WAYS else "ddp"), self.folder / name / way)
             if way in WAYS and self.rank == 0:

@@ -33,6 +33,7 @@ SETTINGS = """
 """
 STEPS, SAVED, FAILS = 10, 4, 6  # a checkpoint after step 4, the next would come after 8
 RANKS = 2
+WRITER = vars(dcp)["HuggingFaceStorageWriter"]  # torch has it, its stubs do not say so
 BACKGROUND = ("--checkpoint-in-background",)
 SILENCE = 5.0  # seconds, where a rank falls silent
 
@@ -68,12 +69,12 @@ def silent(*_: object, **__: object) -> None:
 
 def other_data() -> None:
     read = loop.read_samples
-    loop.read_samples = lambda config: read(config).hold_out(1, seed=0)  # type: ignore[assignment]
+    loop.read_samples = lambda config: read(config).hold_out(1, seed=0)
 
 
 def slow_disk() -> None:
     """A checkpoint of this rank takes longer than the rank lives."""
-    after(dcp.HuggingFaceStorageWriter, "write_data", lambda: time.sleep(60.0))
+    after(WRITER, "write_data", lambda: time.sleep(60.0))
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ FAULTS = {
     "none": Fault(),
     "killed in forward": Fault(later=lambda: setattr(IResNet, "forward", killed), resumes=True),
     "killed in all_gather": Fault(later=lambda: setattr(collectives, "_all_gather", killed)),
-    "killed in save": Fault(later=lambda: after(dcp.HuggingFaceStorageWriter, "write_data", killed), resumes=True),
+    "killed in save": Fault(later=lambda: after(WRITER, "write_data", killed), resumes=True),
     "killed in publishing": Fault(rank=0, later=lambda: setattr(sharded_checkpoint, "publish_folder", killed)),
     "killed after publishing": Fault(
         rank=0, later=lambda: after(sharded_checkpoint, "publish_folder", killed), resumes=True
@@ -100,7 +101,7 @@ FAULTS = {
     "killed in merging": Fault(rank=0, at_start=lambda: setattr(ranks, "reshard", killed), resumes=True),
     "disk full": Fault(later=disk_full),
     "killed in the background": Fault(
-        later=lambda: after(dcp.HuggingFaceStorageWriter, "write_data", killed),
+        later=lambda: after(WRITER, "write_data", killed),
         both=BACKGROUND,
         resumes=True,
     ),
@@ -139,14 +140,14 @@ def run_rank(rank: int, port: int, out: Path, fault: Fault) -> None:
 def command(out: Path, fault: Fault) -> list[str]:
     """What a rank's user typed, with the fault made ready."""
     fault.at_start()
-    step = loop.train_step
+    step = vars(loop)["train_step"]
 
     def until_it_fails(state: Any, *arguments: Any) -> Any:
         if state.step == FAILS:
             fault.later()
         return step(state, *arguments)
 
-    loop.train_step = until_it_fails
+    vars(loop)["train_step"] = until_it_fails
     return ["train", "faces-orl", "--out", str(out), *SETTINGS.split(), "--resume", *fault.words]
 
 

@@ -11,11 +11,9 @@ import torch
 
 from qmargin import DenseHead, QMargin
 from qmargin.training import RunFolder, TrainConfig, checkpoints, train
-from qmargin.training.checkpoint import State, load_checkpoint
+from qmargin.training.checkpoint import State, load_checkpoint, save_checkpoint
 from qmargin.training.checkpoints import Checkpoints
 from qmargin.training.ranks import ALONE
-
-save_checkpoint = checkpoints.save_checkpoint
 
 
 @contextmanager

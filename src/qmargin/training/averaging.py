@@ -1,6 +1,6 @@
 """The mean of the backbone's weights: exponential over the steps, or plain over the last states of a training."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -8,7 +8,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from qmargin.training.options import AveragingConfig
 
-Rule = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]
+Tensors = tuple[Tensor, ...] | list[Tensor]
+Rule = Callable[[Tensors, Tensors, Tensor | int], None]
 
 
 def averaged_model(backbone: nn.Module, config: AveragingConfig) -> AveragedModel | None:
@@ -33,7 +34,7 @@ def averaged_model(backbone: nn.Module, config: AveragingConfig) -> AveragedMode
 def _apart(rule: Rule) -> Rule:
     """Torch's rule for weights that are shared out over ranks, and for those that are not: it takes no mixture."""
 
-    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor) -> None:
+    def update(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
         for shared in (True, False):
             chosen = [place for place, weight in enumerate(weights) if isinstance(weight, DTensor) == shared]
             if chosen:

@@ -36,8 +36,10 @@ def exchanging(forward: Callable[[Tensor], Tensor], *, now: bool) -> AbstractCon
 
     FSDP exchanges those of every pass: a rank has no room for the whole.
     """
-    waiting = isinstance(forward, DistributedDataParallel) and not now
-    return forward.no_sync() if waiting else nullcontext()
+    if isinstance(forward, DistributedDataParallel) and not now:
+        waiting: AbstractContextManager[None] = forward.no_sync()
+        return waiting
+    return nullcontext()
 
 
 def whole(tensor: Tensor) -> Tensor:
