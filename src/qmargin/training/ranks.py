@@ -132,16 +132,17 @@ class World:
 
     def merge(self, run: RunFolder) -> None:
         """One file of the newest shards, which every other command reads."""
-        newest = newest_of(run)
-        if self.group is None or newest is None or not newest.is_dir():
-            return
 
         def merged() -> None:
+            newest = newest_of(run)
+            if newest is None or not newest.is_dir():
+                return
             (run.path / MERGED).unlink(missing_ok=True)
             reshard(newest, run.path / MERGED, ranks=1)
             (run.path / MERGED).replace(run.checkpoint)
 
-        self.first(merged)
+        if self.group is not None:
+            self.first(merged)
 
 
 ALONE = World()
@@ -167,7 +168,7 @@ def processes(device: str) -> Iterator[World]:
         with watched():
             yield World(Group())
     except RuntimeError as error:
-        if "gloo" not in str(error) and not isinstance(error, distributed.DistBackendError):
+        if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
             raise
         raise ValueError(
             f"another rank ended first; its error is the one to read ({str(error).splitlines()[0]})"
