@@ -24,7 +24,8 @@ from qmargin.heads import Head, ShardedHead
 from qmargin.heads.collectives import Group
 from qmargin.training.checkpoint import State
 from qmargin.training.folder import RunFolder
-from qmargin.training.ranks import World, newest_state
+from qmargin.training.newest import newest_state
+from qmargin.training.ranks import World
 from qmargin.training.sharded_checkpoint import (
     as_sharded,
     newest_checkpoint,
@@ -150,7 +151,7 @@ def cases(name: str, groups: dict[int, distributed.ProcessGroup], rank: int, fol
             assert state is not None
             fill_all(again, its_optimizer, state)
         check(train(again, its_optimizer, range(SAVED, LAST)), SAVED)
-    assert [world.any(rank == 2), world.any(False)] == [True, False]
+    assert world.any(rank == 2, False) == [True, False]
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -39,6 +39,11 @@ RUN: list[tuple[dict[str, Any], str]] = [
     ({"gradient_accumulation": 0}, r"gradient_accumulation must be an integer >= 1, got 0"),
     ({"gradient_accumulation": 7}, r"equal parts of at least 2 .*: got 7 parts of batch_size 60"),
     ({"gradient_accumulation": 60}, r"equal parts of at least 2 .*: got 60 parts of batch_size 60"),
+    (
+        {"channels_last": True, "device": "cuda", "parallel": "fsdp"},
+        r"parallel fsdp shares out weights in row-major order, channels_last .*: leave one of them off",
+    ),
+    ({"parallel": "zero"}, r"parallel must be one of ddp, fsdp, got 'zero'"),
     ({"channels_last": True}, r"channels_last is for CUDA, got device 'cpu': on a CPU oneDNN crashes"),
     ({"init_head": True}, r"init_head takes the prototypes of the run in init_from: name that run"),
     (

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from qmargin import training
 from qmargin.cli import main
+from qmargin.recipes import find_recipe
 from qmargin.training import RunFolder
 from qmargin.training.checkpoint import load_checkpoint
 from qmargin.training.log import read_log
@@ -90,6 +92,20 @@ def test_errors_say_their_rank(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert capsys.readouterr().err.startswith("rank 1: error: ")
 
 
+def test_restarts_need_resume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else the second attempt would be refused, hours after the start."""
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    with pytest.raises(ValueError, match=r"torchrun --max-restarts 3 starts this command again .*: add --resume"):
+        training.train(find_recipe("faces-orl").with_loss("qmargin"), tmp_path / "run")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    with pytest.raises(
+        ValueError, match=r"those of the second attempt would call dead ones: set TORCH_DISABLE_SHARE_RDZV_TCP"
+    ):
+        training.train(find_recipe("faces-orl").with_loss("qmargin"), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(World, "size", 2)
     with pytest.raises(
@@ -102,5 +118,7 @@ def test_alone_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert own_rank() == (0, 1)
     world = World()
-    assert (world.rank, world.size, world.any(True), world.any(False)) == (0, 1, True, False)
+    assert (world.rank, world.size, world.any(True, False)) == (0, 1, [True, False])
+    with pytest.raises(ValueError, match="as it was said"):
+        world.any(refusal=ValueError("as it was said"))
     assert world.share(5) == 5

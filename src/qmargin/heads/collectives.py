@@ -6,6 +6,7 @@ the whole batch of which a rank finds at most P*. Bytes are those one rank sends
 
     what                          collective      bytes a rank sends
     announce          (numbers)   all-gather      8 n (W - 1)
+    gather_texts      (bytes)     all-gather      n* (W - 1), n* the longest: when a training starts
     gather_labels     (labels)    all-gather      8 b* (W - 1)
     gather_directions (forward)   all-gather      4 b* D (W - 1)
                       (backward)  reduce-scatter  4 b* D (W - 1)
@@ -94,6 +95,12 @@ class Group:
         own = torch.tensor(list(text), dtype=torch.uint8, device=self.device)
         texts = self._gathered("announce", own, [LONGEST_REFUSAL] * self.size).view(self.size, -1)
         return bytes(texts[rank].tolist()).decode(errors="replace").strip()
+
+    def gather_texts(self, text: str) -> list[str]:
+        """The text of every rank, by rank."""
+        block = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
+        sizes = [size for (size,) in self.announce([len(block)], None)]
+        return [bytes(part.tolist()).decode() for part in self._gathered("texts", block, sizes).split(sizes)]
 
     # --- rows of the batch -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 KIND = "kind"  # key that names the class where a field can hold several
 
 
+@cache
 def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Path, str)
@@ -89,7 +91,7 @@ def _reason(error: BaseException, kind: type | None) -> str:
 
 
 # Settings that change how fast or how closely watched a run is, not what comes out of it.
-HARMLESS = frozenset({"data.workers", "log_every", "checkpoint_every"})
+HARMLESS = frozenset({"data.workers", "log_every", "checkpoint_every", "checkpoint_in_background"})
 
 
 def leaves(config: object, prefix: str = "") -> dict[str, object]:
@@ -114,7 +116,7 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def differing(first: TrainConfig, second: TrainConfig) -> list[str]:
+def differing(first: TrainConfig, second: TrainConfig, harmless: frozenset[str] = HARMLESS) -> list[str]:
     """Names of the leaves in which two configs differ, in order, harmless ones aside."""
     a, b = leaves(first), leaves(second)
-    return [name for name in {**a, **b} if a.get(name) != b.get(name) and name not in HARMLESS]
+    return [name for name in {**a, **b} if a.get(name) != b.get(name) and name not in harmless]

@@ -33,6 +33,7 @@ from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training._checks import above, at_least, in_range
 from qmargin.training.options import AveragingConfig, ValidationConfig
+from qmargin.training.parallel import Parallel
 from qmargin.training.schedule import DECAYS
 from qmargin.training.speech_data import SpeechDataConfig
 
@@ -187,6 +188,9 @@ class TrainConfig:
     precision: Precision = "float32"
     """Autocast of the backbone; weights, head and loss stay in float32. float16 scales the loss (torch.amp.GradScaler)
     and leaves out steps whose gradient overflows."""
+    parallel: Parallel = "ddp"
+    """How the ranks of a training by several processes hold the backbone: ddp, whole on each, or fsdp, its weights,
+    gradients and momentum shared out. One process holds all of it with either; prototypes are always shared out."""
     compile: bool = False
     """Compile the backbone (torch.compile): slow to start, faster steps; needs a C++ compiler."""
     channels_last: bool = False
@@ -199,6 +203,8 @@ class TrainConfig:
     """Steps between two rows of the log."""
     checkpoint_every: int = 200
     """Steps between two checkpoints; one is also written at the end and on Ctrl-C."""
+    checkpoint_in_background: bool = False
+    """Write checkpoints from a copy in the CPU's memory while training goes on; the next one waits for the last."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
@@ -216,13 +222,10 @@ class TrainConfig:
                 "gradient_accumulation must cut a step's images into equal parts of at least 2 (batch norms need two): "
                 f"got {parts} parts of batch_size {self.batch_size}"
             )
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
-        if self.channels_last and not self.device.startswith("cuda"):
-            raise ValueError(
-                f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "
-                "narrow strided convolutions in that order; leave it off"
-            )
+        for name, known in (("precision", Precision), ("parallel", Parallel)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
+        self._check_network()
         if self.init_head and self.init_from is None:
             raise ValueError("init_head takes the prototypes of the run in init_from: name that run")
         if self.averaging.last is not None and self.validation.patience is not None:
@@ -231,6 +234,19 @@ class TrainConfig:
                 "early: take averaging.ema, or train to the end"
             )
         self._check_kind()
+
+    def _check_network(self) -> None:
+        """Refuse an order of pixels where it does not work."""
+        if self.channels_last and not self.device.startswith("cuda"):
+            raise ValueError(
+                f"channels_last is for CUDA, got device {self.device!r}: on a CPU oneDNN crashes in the backward of "
+                "narrow strided convolutions in that order; leave it off"
+            )
+        if self.channels_last and self.parallel == "fsdp":
+            raise ValueError(
+                "parallel fsdp shares out weights in row-major order, channels_last has them in the order of pixels: "
+                "leave one of them off"
+            )
 
     def _check_kind(self) -> None:
         """Refuse a backbone for other data, and for speech what is of images."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qmargin.optim import coalesced
+from qmargin.training.parallel import whole
 
 
 def first_bad_layer(backbone: nn.Module, images: Tensor) -> str:
@@ -42,7 +43,7 @@ def first_bad_gradient(modules: dict[str, nn.Module]) -> str:
 
 def gradient_values(gradient: Tensor) -> Tensor:
     """The numbers of a gradient that may differ from zero: all of a dense one, the rows of a sparse one."""
-    return coalesced(gradient).values() if gradient.is_sparse else gradient
+    return coalesced(gradient).values() if gradient.is_sparse else whole(gradient)
 
 
 class NonFiniteError(ValueError):

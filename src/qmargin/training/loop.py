@@ -7,12 +7,15 @@ import torch
 
 from qmargin.data import ShuffledBatches, write_manifest
 from qmargin.data.sample_table import SampleTable
+from qmargin.training.agreement import check_folder, check_restarts, check_settings
 from qmargin.training.checkpoint import State
+from qmargin.training.checkpoints import Checkpoints
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
 from qmargin.training.guard import naming_the_batch
 from qmargin.training.initial import load_initial
-from qmargin.training.ranks import World, newest_state, processes
+from qmargin.training.newest import newest_state
+from qmargin.training.ranks import World, processes
 from qmargin.training.sampling import training_order
 from qmargin.training.signals import Interrupted, stop_on_signals
 from qmargin.training.state import TrainingState
@@ -47,6 +50,7 @@ def train(
         ValueError: bad settings, data or folder; a loss or gradient that is not finite (before any weight moved).
         Interrupted: SIGINT or SIGTERM arrived; the checkpoint of the last whole step is written.
     """
+    check_restarts(resume=resume)
     with processes(config.device) as world:
         return _train(config, RunFolder(out), world, resume, title or config.loss.name, validate)
 
@@ -55,6 +59,7 @@ def _train(
     config: TrainConfig, run: RunFolder, world: World, resume: bool, title: str, validate: Validate | None
 ) -> RunFolder:
     manifest = read_samples(config)
+    check_settings(world, config, manifest)
     samples = manifest.subset("train")
     labels = samples.labels  # (images,)
     balance = config.data.class_balance
@@ -69,12 +74,13 @@ def _train(
     state = TrainingState.create(config, len(counts), counts, world)
     _initialise(config, state, run)
 
-    def checkpoint() -> None:
+    def whole_state() -> State:
         progress = {"sampler": whole.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
-        world.save({**state.state_dict(), "validation": validation.state_dict(), **progress}, run, state.head)
+        return {**state.state_dict(), "validation": validation.state_dict(), **progress}
 
     with world.locked(run):
         world.first(lambda: run.open(config, resume=resume))
+        check_folder(world, run)
         with newest_state(run, state.head) as saved:
             if saved is not None:
                 whole.check_state(saved["sampler"])
@@ -84,22 +90,29 @@ def _train(
             else:
                 world.first(lambda: write_manifest(manifest, run.manifest))
         if state.step == steps or validation.watched.done:
+            world.merge(run)  # where the last attempt ended before it
             return run
-        world.seed_dropout(config.seed, state.step)
         state.backbone.train()
         batches = config.data.batches(samples, order)
         log = world.log(run, start=state.step, steps=steps, every=config.log_every, title=title)
-        with log, stop_on_signals() as stopping, closing(batches.iterate(state.step, steps)) as stream:
+        with (
+            log,
+            stop_on_signals() as stopping,
+            closing(Checkpoints(run, world, state.head, background=config.checkpoint_in_background)) as checkpoints,
+            closing(batches.iterate(state.step, steps)) as stream,
+        ):
             for batch in stream:
+                world.seed_dropout(config.seed, state.step)
                 with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], run.path):
                     stats, numbers, settings = train_step(state, batch, config, steps)
                 settings["epoch"] = state.step / order.steps_per_epoch
                 log.add(state.step, len(batch.labels) * world.size, stats, numbers, settings)
-                enough, stop = world.any(validation.after(state, steps, log)), world.any(stopping())
+                enough, stop = world.any(validation.after(state, steps, log), stopping(), refusal=checkpoints.refusal())
                 last = state.step == steps or enough or stop
                 if last or state.step % config.checkpoint_every == 0:
-                    checkpoint()
+                    checkpoints.save(whole_state())
                 if last:
+                    checkpoints.wait()
                     world.merge(run)
                 if enough:
                     break

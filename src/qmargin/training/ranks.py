@@ -8,27 +8,21 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from qmargin.heads import Head, ShardedHead
 from qmargin.heads.collectives import Group
-from qmargin.training.checkpoint import State, open_checkpoint, save_checkpoint
 from qmargin.training.folder import RunFolder
 from qmargin.training.log import TrainingLog
+from qmargin.training.newest import newest_of
+from qmargin.training.parallel import Parallel, share_out
 from qmargin.training.reshard import reshard
-from qmargin.training.sharded_checkpoint import (
-    newest_checkpoint,
-    on_first_rank,
-    open_sharded_checkpoint,
-    save_sharded_checkpoint,
-)
+from qmargin.training.sharded_checkpoint import on_first_rank
 from qmargin.training.sync_norm import with_global_norms
-from qmargin.training.tensorfile import Stored
+from qmargin.training.watch import watched
 
 MERGED = ".merged.safetensors"
 
@@ -84,12 +78,22 @@ class World:
             return torch.amp.GradScaler(kind, enabled=enabled)
         return ShardedGradScaler(kind)
 
-    def parallel(self, backbone: nn.Module, *, compiled: bool = False) -> Callable[[Tensor], Tensor]:
+    def parallel(self, backbone: nn.Module, how: Parallel, *, compiled: bool = False) -> Callable[[Tensor], Tensor]:
         """What to call in place of the backbone, whose gradients are then those of the global batch."""
         if self.group is not None:
             with_global_norms(backbone, self.group)
+            self.share_out(backbone, how)
         forward = torch.compile(backbone) if compiled else backbone
-        return forward if self.group is None else DistributedDataParallel(forward)
+        return forward if self.group is None or how == "fsdp" else DistributedDataParallel(forward)
+
+    def share_out(self, network: nn.Module, how: Parallel) -> None:
+        """Of a network that is held in parts keep this rank's."""
+        if self.group is not None and how == "fsdp":
+            share_out(network, self.group)
+
+    def texts(self, own: str) -> list[str]:
+        """The text of every rank, by rank."""
+        return [own] if self.group is None else self.group.gather_texts(own)
 
     def first(self, action: Callable[[], None]) -> None:
         """Done by rank 0 alone; the others wait, and raise what it raises."""
@@ -98,13 +102,18 @@ class World:
         else:
             on_first_rank(self.group, action)
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on some rank."""
-        return (
-            flag
-            if self.group is None
-            else bool(self.group.largest(torch.tensor(float(flag), device=self.group.device)))
-        )
+    def any(self, *flags: bool, refusal: ValueError | None = None) -> list[bool]:
+        """Of each flag whether it is set on some rank.
+
+        Raises:
+            ValueError: some rank has a refusal; it is raised by all.
+        """
+        if self.group is None:
+            if refusal is not None:
+                raise refusal
+            return list(flags)
+        table = self.group.announce([int(flag) for flag in flags], refusal)
+        return [any(column) for column in zip(*table, strict=True)]
 
     def locked(self, run: RunFolder) -> AbstractContextManager[None]:
         """Rank 0 holds the folder for all."""
@@ -121,25 +130,19 @@ class World:
         if self.group is not None:
             torch.manual_seed((seed * self.size + self.rank) * 1_000_003 + step)
 
-    def save(self, state: State, run: RunFolder, head: Head) -> None:
-        """Write a checkpoint: one file of one process, else a folder of shards."""
-        if isinstance(head, ShardedHead):
-            save_sharded_checkpoint(state, run.shards, head)
-        else:
-            save_checkpoint(state, run.checkpoint)
-
     def merge(self, run: RunFolder) -> None:
         """One file of the newest shards, which every other command reads."""
-        newest = newest_checkpoint(run.shards)
-        if self.group is None or newest is None:
-            return
 
         def merged() -> None:
+            newest = newest_of(run)
+            if newest is None or not newest.is_dir():
+                return
             (run.path / MERGED).unlink(missing_ok=True)
             reshard(newest, run.path / MERGED, ranks=1)
             (run.path / MERGED).replace(run.checkpoint)
 
-        self.first(merged)
+        if self.group is not None:
+            self.first(merged)
 
 
 ALONE = World()
@@ -148,6 +151,8 @@ ALONE = World()
 @contextmanager
 def processes(device: str) -> Iterator[World]:
     """The world of this process, alone or started by torchrun; its group ends with the block.
+
+    A rank that another one does not hear for a while ends this process: `qmargin.training.watch`.
 
     Raises:
         ValueError: also where another rank ended first and left this one waiting.
@@ -160,47 +165,13 @@ def processes(device: str) -> Iterator[World]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        yield World(Group())
+        with watched():
+            yield World(Group())
     except RuntimeError as error:
-        if "gloo" not in str(error) and not isinstance(error, distributed.DistBackendError):
+        if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
             raise
         raise ValueError(
             f"another rank ended first; its error is the one to read ({str(error).splitlines()[0]})"
         ) from error
     finally:
         distributed.destroy_process_group()
-
-
-@contextmanager
-def newest_state(run: RunFolder, head: Head) -> Iterator[State | None]:
-    """The state of the newest checkpoint, of however many ranks, with the rows of this one; None without one."""
-    shards = newest_checkpoint(run.shards)
-    own = head if isinstance(head, ShardedHead) else None
-    if shards is not None and (not run.checkpoint.exists() or _step(run.checkpoint) < int(shards.name.split("-")[1])):
-        with open_sharded_checkpoint(shards, own) as state:
-            yield state
-    elif run.checkpoint.exists():
-        with open_checkpoint(run.checkpoint) as state:
-            if own is not None:
-                state["head"] = _rows(state["head"], own)
-                state["optimizers"]["head"]["state"] = _rows(state["optimizers"]["head"]["state"], own)
-            yield state
-    else:
-        yield None
-
-
-def _step(checkpoint: Path) -> int:
-    with open_checkpoint(checkpoint) as state:
-        return int(state["step"])
-
-
-def _rows(tree: State, head: ShardedHead) -> State:
-    """Stored prototypes and the like, of all classes, cut to the rows of a shard."""
-    return {
-        name: _rows(node, head)
-        if isinstance(node, dict)
-        else node.rows(head.class_range)
-        if isinstance(node, Stored)
-        else node
-        for name, node in tree.items()
-    }

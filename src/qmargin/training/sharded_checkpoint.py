@@ -13,8 +13,9 @@ goes. A rank that dies in between leaves the one before.
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from torch import Tensor, distributed
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.state_dict_saver import async_save, save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
@@ -76,45 +77,126 @@ def save_sharded_checkpoint(state: State, directory: Path, head: ShardedHead) ->
 
     Raises:
         ValueError: on every rank, where one cannot write; the checkpoint of before is untouched.
-    """
-    ranks = head.ranks
-    final = directory / f"step-{state['step']:09d}"
-    partial = directory / f".{final.name}.partial"
-    sharding = {"ranks": ranks.size, "classes": head.num_classes}
-    tree, tensors = take_apart({**state, SHARDING: sharding})
-    shards = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
-    common = {name: tensor for name, tensor in tensors.items() if name not in shards}
 
-    on_first_rank(ranks, lambda: _make_room(directory, final, partial))
+    Sibling: `begin_sharded_checkpoint`, which does not wait for the disk.
+    """
+    writing = _Writing.of(state, directory, head)
     refusal = None
     try:
-        save(shards, storage_writer=_writer(partial / SHARDS), process_group=ranks.group)
+        save(writing.shards, storage_writer=_writer(writing.partial / SHARDS), process_group=writing.ranks.group)
     except CheckpointException as error:
-        refusal = ValueError(f"cannot write {partial / SHARDS}: {next(iter(error.failures.values()))[0]}")
-    ranks.announce([], refusal)
+        refusal = writing.refusal(error)
+    writing.ranks.announce([], refusal)
+    on_first_rank(writing.ranks, writing.publish)
+    return writing.final
 
-    def publish() -> None:
-        write_checkpoint(tree, common, partial / COMMON)
-        publish_folder(partial, final)
-        for old in directory.glob("step-*"):
-            if old != final:
+
+def begin_sharded_checkpoint(
+    state: State, directory: Path, head: ShardedHead, group: distributed.ProcessGroup
+) -> Callable[[], None]:
+    """Copy `state` into the CPU's memory, on all ranks at the same time, and begin to write the copy.
+
+    Args:
+        state: as of `save_sharded_checkpoint`.
+        directory: likewise.
+        head: likewise.
+        group: of all ranks and gloo, which nothing else uses while the checkpoint is written.
+
+    Returns:
+        Waits until it is written, raises what `save_sharded_checkpoint` does on the rank whose fault it is, and
+        publishes the checkpoint on rank 0. To be called once, on any thread.
+
+    Raises:
+        ValueError: the folder cannot be made, on every rank.
+    """
+    writing = _Writing.of(state, directory, head)
+    if writing.ranks.rank == 0:
+        writing = replace(writing, common={name: in_memory(tensor) for name, tensor in writing.common.items()})
+    written = async_save(writing.shards, storage_writer=_writer(writing.partial / SHARDS), process_group=group)
+    assert isinstance(written, Future), "of a writer that copies before it returns"
+
+    def finish() -> None:
+        try:
+            written.result()
+        except CheckpointException as error:
+            refusal = writing.refusal(error)
+            if refusal is not None:
+                raise refusal from error
+            return
+        refusal = _refusal_of(writing.publish) if writing.ranks.rank == 0 else None
+        if refusal is not None:
+            raise refusal
+
+    return finish
+
+
+def in_memory(tensor: Tensor) -> Tensor:
+    """A copy in the memory of the CPU."""
+    return tensor.detach().to("cpu", copy=True)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """A checkpoint on its way to the disk."""
+
+    ranks: Group
+    final: Path
+    partial: Path
+    tree: str
+    shards: State  # DTensors, of all ranks
+    common: dict[str, Tensor]  # alike on all ranks
+
+    @classmethod
+    def of(cls, state: State, directory: Path, head: ShardedHead) -> "_Writing":
+        """Make room for it, on all ranks at the same time."""
+        final = directory / f"step-{state['step']:09d}"
+        sharding = {"ranks": head.ranks.size, "classes": head.num_classes}
+        tree, tensors = take_apart({**state, SHARDING: sharding})
+        shards = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor)}
+        common = {name: tensor for name, tensor in tensors.items() if name not in shards}
+        new = cls(head.ranks, final, directory / f".{final.name}.partial", tree, shards, common)
+        on_first_rank(head.ranks, lambda: _make_room(directory, final, new.partial))
+        return new
+
+    def refusal(self, error: CheckpointException) -> ValueError | None:
+        """What this rank has to say of an error that all ranks are told; None where it was another's."""
+        shutil.rmtree(self.partial, ignore_errors=True)  # a disk that is full has its room again
+        if self.ranks.rank not in error.failures:
+            return None
+        reason = error.failures[self.ranks.rank][0]
+        return ValueError(f"cannot write {self.partial / SHARDS}: {reason}; the checkpoint of before is untouched")
+
+    def publish(self) -> None:
+        """Give it its name, when all ranks have written, and remove those of before."""
+        _check_whole(self.partial / SHARDS, self.ranks.size)
+        write_checkpoint(self.tree, self.common, self.partial / COMMON)
+        publish_folder(self.partial, self.final)
+        for old in self.final.parent.glob("step-*"):
+            if old != self.final:
                 _discard(old)
 
-    on_first_rank(ranks, publish)
-    return final
+
+def _check_whole(shards: Path, ranks: int) -> None:
+    found = len(list(shards.glob("*.safetensors")))
+    if found != ranks:
+        raise ValueError(
+            f"of {ranks} ranks' shards {found} are in {shards}: the run's folder must lie on a disk that all ranks see"
+        )
 
 
 def on_first_rank(ranks: Group, action: Callable[[], None]) -> None:
     """All wait until rank 0 has done it, and raise its ValueError."""
-    refusal = None
-    if ranks.rank == 0:
-        try:
-            action()
-        except ValueError as error:
-            refusal = error
-        except OSError as error:
-            refusal = ValueError(cannot_write(Path(error.filename or "the checkpoint"), error))
-    ranks.announce([], refusal)
+    ranks.announce([], _refusal_of(action) if ranks.rank == 0 else None)
+
+
+def _refusal_of(action: Callable[[], None]) -> ValueError | None:
+    try:
+        action()
+    except ValueError as error:
+        return error
+    except OSError as error:
+        return ValueError(cannot_write(Path(error.filename or "the checkpoint"), error))
+    return None
 
 
 def _make_room(directory: Path, final: Path, partial: Path) -> None:

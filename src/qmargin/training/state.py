@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 
 from qmargin.heads import Head, ShardedHead
 from qmargin.training.averaging import averaged_model
 from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
+from qmargin.training.parallel import gathered
 from qmargin.training.ranks import ALONE, World
 from qmargin.training.sharded_checkpoint import StoredRows, as_sharded
 from qmargin.training.tensorfile import Stored
@@ -44,6 +46,10 @@ class TrainingState:
             backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
         first, dim = config.loss.at(0.0), config.backbone.embedding_dim
         head = config.head.build(num_classes, dim, first, config.device, counts, sharded=world.size > 1)
+        average = averaged_model(backbone, config.averaging)  # a backbone that is shared out cannot be copied
+        forward = world.parallel(backbone, config.parallel, compiled=config.compile)
+        if average is not None:
+            world.share_out(average.module, config.parallel)
         settings = config.optimizer
         rate, momentum, decay = settings.learning_rate, settings.momentum, settings.weight_decay
         factors = {"backbone": 1.0, "head": settings.head_learning_rate_factor}
@@ -63,8 +69,8 @@ class TrainingState:
             },
             factors,
             world.scaler(config.device, enabled=config.precision == "float16"),
-            world.parallel(backbone, compiled=config.compile),
-            averaged_model(backbone, config.averaging),
+            forward,
+            average,
             None if config.loss.support is None else config.loss.support.initial(config.loss.final),
         )
 
@@ -95,14 +101,18 @@ class TrainingState:
         self.step += 1
 
     def state_dict(self) -> State:
-        """All of it, with every generator, as a tree for `save_checkpoint`; tensors are those in use, not copies."""
+        """All of it, with every generator, as a tree for a checkpoint; tensors are those in use, not copies.
+
+        Of a backbone that is shared out rank 0 has all, the others nothing: files are those of any other training.
+        """
         head, slots = self.head.state_dict(), {name: _slots(optimizer) for name, optimizer in self.optimizers.items()}
+        slots["backbone"]["state"] = gathered(slots["backbone"]["state"])
         if isinstance(self.head, ShardedHead):
             head = as_sharded(head, self.head)
             slots["head"]["state"] = as_sharded(slots["head"]["state"], self.head)
         return {
             "step": self.step,
-            "backbone": self.backbone.state_dict(),
+            "backbone": gathered(self.backbone.state_dict()),
             "head": head,
             "optimizers": slots,
             "scaler": self.scaler.state_dict(),
@@ -115,7 +125,7 @@ class TrainingState:
         """The mean of the weights, once there is one: `average` is what is evaluated."""
         if self.average is None or int(self.average.n_averaged) == 0:
             return {}
-        return {"average": self.average.module.state_dict(), "averaged": int(self.average.n_averaged)}
+        return {"average": gathered(self.average.module.state_dict()), "averaged": int(self.average.n_averaged)}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from the state of an open checkpoint: weights, momentum, step and generators, read in place.
@@ -184,7 +194,11 @@ def _new_slots(optimizer: torch.optim.Optimizer, state: State, copies: list[Copy
                         f"the checkpoint does not fit the optimizer: its {name} is {kind(stored)}, for a weight "
                         f"{kind(parameter)}; {EDITED}"
                     )
-                slot[name] = torch.empty(stored.shape, dtype=stored.dtype, device=parameter.device)
+                slot[name] = (
+                    torch.empty_like(parameter)
+                    if isinstance(parameter, DTensor)
+                    else torch.empty(stored.shape, dtype=stored.dtype, device=parameter.device)
+                )
                 copies.append((stored, slot[name]))
     return slots
 

@@ -1,5 +1,6 @@
 """One step of gradient descent, to be read from top to bottom."""
 
+import warnings
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from qmargin.data.speech import SpeechBatch
 from qmargin.heads import HeadStats
 from qmargin.training.config import TrainConfig
 from qmargin.training.guard import NonFiniteError, first_bad_gradient, first_bad_layer, gradient_values
+from qmargin.training.parallel import exchanging, whole
 from qmargin.training.schedule import learning_rate
 from qmargin.training.state import TrainingState
 
@@ -73,15 +75,17 @@ def _accumulate(state: TrainingState, batch: Batch | SpeechBatch, config: TrainC
     parts = config.gradient_accumulation
     losses: list[Tensor] = []
     stats: list[HeadStats] = []
-    for part, own in zip(batch.inputs.chunk(parts), batch.labels.chunk(parts), strict=True):
+    pieces = zip(batch.inputs.chunk(parts), batch.labels.chunk(parts), strict=True)
+    for number, (part, own) in enumerate(pieces, start=1):
         inputs = config.data.prepared(part.to(config.device, non_blocking=True))  # (batch / parts, ...)
         labels = own.to(config.device, non_blocking=True)  # (batch / parts,)
         if config.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with _precision(config):
-            embeddings = state.forward(inputs)  # (batch / parts, dim)
-        value = _finite_loss(state, config, inputs, embeddings, labels)
-        state.scaler.scale(value / parts).backward()  # parts are equal: the mean of their means is the batch's
+        with exchanging(state.forward, now=number == parts):
+            with _precision(config):
+                embeddings = state.forward(inputs)  # (batch / parts, dim)
+            value = _finite_loss(state, config, inputs, embeddings, labels)
+            state.scaler.scale(value / parts).backward()  # parts are equal: the mean of their means is the batch's
         losses.append(value.detach())
         stats.append(state.head.stats)
     return torch.stack(losses).mean(), _mean(stats)
@@ -105,8 +109,10 @@ class PrototypeNorms(NamedTuple):
 
 def _prototype_norms(state: TrainingState) -> PrototypeNorms:
     """Sums of the norms of the prototypes' gradients, unscaled."""
-    for optimizer in state.optimizers.values():
-        state.scaler.unscale_(optimizer)
+    with warnings.catch_warnings():  # of a scalar that torch itself passes, where weights are shared out
+        warnings.filterwarnings("ignore", message="Found a non-scalar tensor with numel=1")
+        for optimizer in state.optimizers.values():
+            state.scaler.unscale_(optimizer)
     assert state.head.weight.grad is not None, "the loss depends on the prototypes"
     norms = torch.linalg.vector_norm(gradient_values(state.head.weight.grad), dim=1).double()  # (classes taught,)
     sums = torch.stack([norms.sum(), norms.square().sum(), norms.count_nonzero().double()])
@@ -116,9 +122,10 @@ def _prototype_norms(state: TrainingState) -> PrototypeNorms:
 def _clipped(state: TrainingState, clip_norm: float, prototypes: Tensor) -> tuple[Tensor, bool]:
     """Shorten the backbone's gradient to `clip_norm`; its norm before, and whether float16 overflowed (norm inf)."""
     moved = [parameter for parameter in state.backbone.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
+    own_norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in moved if parameter.grad is not None])
+    norm = whole(own_norm)
     if bool((norm + prototypes).isfinite()):  # before clipping, which would spread one NaN to every gradient
-        torch.nn.utils.clip_grads_with_norm_(moved, clip_norm, norm)
+        torch.nn.utils.clip_grads_with_norm_(moved, clip_norm, own_norm)
         return norm, False
     if state.scaler.is_enabled() and state.scaler.get_scale() > LEAST_LOSS_SCALE:
         return torch.full_like(norm, torch.inf), True

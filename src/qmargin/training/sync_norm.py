@@ -31,6 +31,7 @@ class GlobalBatchNorm(_BatchNorm):
         """Any number of dimensions from two on; the norm it replaces had its own law."""
         assert input.ndim >= 2
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # torch's own; an exchange cannot be compiled
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Normalise (rows, channels, ...)."""
         if not self.training:

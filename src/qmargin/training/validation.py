@@ -10,6 +10,7 @@ from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
 from qmargin.training.log import TrainingLog
 from qmargin.training.model_file import ModelConfig, write_model
+from qmargin.training.parallel import gathered
 from qmargin.training.ranks import SilentLog, own_rank
 from qmargin.training.state import TrainingState
 
@@ -94,6 +95,7 @@ class Validation:
         return False
 
     def _keep(self, state: TrainingState) -> None:
+        weights = gathered(state.evaluated.state_dict())
         if own_rank()[0] > 0:  # every rank has computed the same figures; one writes
             return
         config = self.config
@@ -101,4 +103,4 @@ class Validation:
         said = ModelConfig(
             backbone=config.image_backbone, image=config.image_data.image, source=source, step=state.step
         )
-        write_model(self.best, said, state.evaluated.state_dict())
+        write_model(self.best, said, weights)

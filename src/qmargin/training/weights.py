@@ -5,7 +5,9 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from qmargin.training.parallel import fill
 from qmargin.training.sharded_checkpoint import StoredRows
 from qmargin.training.tensorfile import Stored
 
@@ -56,4 +58,7 @@ def kind(tensor: AnyStored | Tensor) -> str:
 def copy_weights(copies: Iterable[Copy]) -> None:
     """Read each stored tensor into its place."""
     for stored, target in copies:
-        stored.copy_to(target)
+        if isinstance(target, DTensor):
+            fill(target, stored.read())
+        else:
+            stored.copy_to(target)
