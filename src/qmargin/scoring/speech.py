@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,20 @@ from qmargin.data import Manifest
 from qmargin.data.batches import in_order
 from qmargin.data.sampling import Indices
 from qmargin.data.speech import FrontEnd, Utterances, recording_features
+
+
+@dataclass(frozen=True, eq=False)
+class SpeechEmbedder:
+    """A backbone of speech ready to embed, with its front-end, where it is, and which training step it is of.
+
+    Sibling: `qmargin.scoring.features.Embedder`, of images.
+    """
+
+    backbone: nn.Module  # features (batch, frames, bins), lengths (batch,) -> (batch, dim)
+    front_end: FrontEnd
+    device: str
+    step: int = 0
+
 
 READ_AHEAD = 64  # utterances that are read, and ordered by length, together
 
