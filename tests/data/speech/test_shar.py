@@ -1,5 +1,6 @@
 """Shar as the library lhotse writes it, against what the library reads back."""
 
+import gc
 import gzip
 import json
 import tarfile
@@ -14,6 +15,8 @@ from tests.voices import write_voices
 from qmargin.data.speech import AudioFormat, LhotseShar, read_shar, read_wave
 
 lhotse = pytest.importorskip("lhotse", reason="needs lhotse to write a Shar")
+# lhotse leaves the tars that it reads open
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def cuts(voices: Path) -> Any:
@@ -54,6 +57,7 @@ def test_every_supervision_is_read_where_it_lies(shar: Path) -> None:
         for cut in lhotse.CutSet.from_shar(in_dir=str(shar))
         for segment in cut.supervisions
     ]
+    gc.collect()  # here, where the warning of the open tar is expected
     assert len(utterances) == len(expected) == 9
     for index, (row, (key, speaker, wave, segment)) in enumerate(zip(utterances.rows(), expected, strict=True)):
         assert row == (key, speaker, "train")
@@ -111,7 +115,7 @@ def test_broken_cuts_are_named_by_line(shar: Path, change: dict[str, object], la
 
 
 def test_missing_and_compressed_tars_are_refused(shar: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no cuts.*: give the folder of a lhotse Shar"):
+    with pytest.raises(ValueError, match=r"holds no cuts.\*.jsonl.gz: give the folder of a lhotse Shar"):
         read_shar(tmp_path, "train")
     archive = shar / "recording.000001.tar"
     archive.write_bytes(gzip.compress(archive.read_bytes()))

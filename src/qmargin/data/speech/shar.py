@@ -16,6 +16,8 @@ def read_shar(folder: Path, split: str) -> Utterances:
         cuts.000000.jsonl.gz   a cut a line, with supervisions that name the speakers
         recording.000000.tar   its audio, a member CUT-ID.flac (.wav, .ogg, .opus) each
 
+    With one shard, names have no number.
+
     Each supervision is an utterance. Tars are walked once, header by header; audio stays on the disk and is read where
     it lies. Features and other fields of a Shar are not used.
 
@@ -29,15 +31,15 @@ def read_shar(folder: Path, split: str) -> Utterances:
 
     Sibling: `qmargin.data.speech.lhotse.read_lhotse`, of manifests.
     """
-    shards = sorted([*folder.glob("cuts.*.jsonl"), *folder.glob("cuts.*.jsonl.gz")])
+    shards = sorted(file for file in folder.glob("cuts.*") if file.name.removesuffix(".gz").endswith(".jsonl"))
     if not shards:
-        raise ValueError(f"{folder} holds no cuts.*.jsonl or cuts.*.jsonl.gz: give the folder of a lhotse Shar")
+        raise ValueError(f"{folder} holds no cuts.*.jsonl.gz: give the folder of a lhotse Shar")
     return joined([_read_shard(shard, split) for shard in shards])
 
 
 def _read_shard(cuts: Path, split: str) -> Utterances:
-    number = cuts.name.split(".")[1]
-    archive = cuts.with_name(f"recording.{number}.tar")
+    number = cuts.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix("cuts")  # .000000, or nothing
+    archive = cuts.with_name(f"recording{number}.tar")
     places = _audio_in(archive)
     rows = Rows(cuts, cuts.parent)
     for line, cut in json_lines(cuts, id=str, start=(int, float), duration=(int, float), supervisions=list):
