@@ -21,7 +21,7 @@ onnx = pytest.importorskip("onnx", reason="needs the extra qmargin[onnx]")
 
 BACKBONES = (
     EcapaConfig(channels=16, pooled=24, bottleneck=8, embedding_dim=12, bins=24),
-    EcapaConfig(channels=16, pooled=24, bottleneck=8, embedding_dim=12, bins=24, global_context=False),
+    EcapaConfig(channels=16, pooled=24, bottleneck=8, embedding_dim=12, bins=24, global_context=False, stride=3),
     SpeakerResNetConfig(blocks=(1, 1, 1, 1), width=4, embedding_dim=12, bins=24),
 )
 
@@ -36,7 +36,7 @@ def seen(backbone: EcapaConfig | SpeakerResNetConfig) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("backbone", BACKBONES, ids=["ecapa", "ecapa-without-context", "resnet"])
+@pytest.mark.parametrize("backbone", BACKBONES, ids=["ecapa", "ecapa-stride", "resnet"])
 def test_any_number_of_frames_gives_what_torch_gives(
     tmp_path: Path, backbone: EcapaConfig | SpeakerResNetConfig
 ) -> None:

@@ -15,7 +15,7 @@ from qmargin.data.speech import FrontEnd, SpeechTable, recording_features
 from qmargin.metrics import eer
 from qmargin.protocols import all_pairs, training_validator
 from qmargin.recipes import find_recipe
-from qmargin.scoring import embed_run
+from qmargin.scoring import open_speech_embedder
 from qmargin.scoring.embed import embed_samples
 from qmargin.training import TrainConfig, ValidationConfig, train
 from qmargin.training.loop import read_samples
@@ -74,19 +74,27 @@ def few(tmp_path: Path) -> TrainConfig:
         config,
         data=replace(data, source=source, augmentation=change, frames=100, feature_cache=tmp_path / "features"),
         batch_size=32,
-        epochs=6,
+        epochs=1,
         threads=1,
     )
 
 
-def test_training_helps_with_people_it_has_not_heard(few: TrainConfig, tmp_path: Path) -> None:
+def test_the_best_weights_are_those_of_the_best_validation(few: TrainConfig, tmp_path: Path) -> None:
     config = replace(
         few,
         data=replace(few.speech_data, validation_identities=8),
-        validation=ValidationConfig(every=20, watch="identities.eer"),
+        validation=ValidationConfig(every=5, watch="identities.eer"),
     )
     run = train(config, tmp_path / "run", validate=training_validator(config))
-    assert run.best.is_file()
+    with run.validation.open(newline="") as file:
+        told = {int(float(row["step"])): float(row["identities.eer"]) for row in csv.DictReader(file)}
+    best = min(told, key=lambda step: told[step])
+    model = open_speech_embedder(run.best)
+    assert model.step == best
+    held_out = read_samples(config).subset("validation")
+    trials = all_pairs(embed_samples(model.backbone, held_out, config.data, quiet=True))
+    assert eer(trials.scores, trials.labels) == pytest.approx(told[best], abs=1e-6)
+    # a network that knows nothing yet hears children and adults apart: 50 % would be mixed-up recordings or speakers
     fresh = embed_samples(config.backbone.build(), read_samples(config).subset("test"), config.data, quiet=True)
-    trained, untrained = (all_pairs(embeddings) for embeddings in (embed_run(run, "test"), fresh))
-    assert eer(trained.scores, trained.labels) < 0.8 * eer(untrained.scores, untrained.labels)
+    trials = all_pairs(fresh)
+    assert eer(trials.scores, trials.labels) < 0.4
