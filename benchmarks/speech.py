@@ -162,10 +162,10 @@ def waiting_rows(folder: Path, steps: int) -> Iterator[list[str]]:
         for part in range(2):
             soundfile.write(folder / f"id{speaker}" / f"{part}.flac", noise(5.0, 2 * speaker + part), RATE)
     data = replace(RECIPE.speech_data, source=SpeakerFolders(train=folder))
-    larger = {"backbone": BACKBONES["ECAPA c512"], "batch_size": BATCH}
-    for name, changes in (("speakers-small", {}), ("ECAPA c512", larger)):
+    larger = replace(RECIPE, backbone=BACKBONES["ECAPA c512"], batch_size=BATCH)
+    for name, base in (("speakers-small", RECIPE), ("ECAPA c512", larger)):
         for workers in (1, 2):
-            config = replace(RECIPE, data=replace(data, workers=workers), **changes)
+            config = replace(base, data=replace(data, workers=workers))
             waited, whole = waiting(config, steps)
             way = f"{workers} threads for data" if workers > 1 else "1 thread for data"
             yield [f"waiting {name}", way, f"{100 * waited / whole:.1f}", "% of a step"]

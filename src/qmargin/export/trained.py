@@ -6,7 +6,8 @@ from torch import nn
 
 from qmargin.scoring.embed import trained_backbone
 from qmargin.training import RunFolder
-from qmargin.training.model_file import AnyModelConfig, model_config
+from qmargin.training.model_config import AnyModelConfig
+from qmargin.training.model_file import model_config
 
 
 class TrainedModel(NamedTuple):

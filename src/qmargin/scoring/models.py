@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from qmargin.scoring.embed import Embeddings, embed, embed_recordings, listed, trained_backbone
 from qmargin.scoring.features import Embedder
 from qmargin.scoring.onnx_model import OnnxBackbone, OnnxSpeechBackbone
 from qmargin.scoring.speech import SpeechEmbedder, listed_recordings
 from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.training import RunFolder
-from qmargin.training.model_config import ModelConfig, SpeechModelConfig
+from qmargin.training.model_config import AnyModelConfig, ModelConfig, SpeechModelConfig
 from qmargin.training.model_file import SUFFIX, read_model
 from qmargin.training.state import check_device
 
@@ -78,12 +80,10 @@ def _of_run(model: Path, device: str | None) -> Embedder:
 
 
 def _of_file(model: Path, device: str | None) -> Embedder:
-    device = "cpu" if device is None else device
-    check_device(device)
-    config, network = read_model(model)
+    config, network, device = _read(model, device)
     if not isinstance(config, ModelConfig):
         raise ValueError(f"{model} is a model of speech, and images were asked for: give it recordings")
-    return Embedder(network.to(device), config.image, device, config.step)
+    return Embedder(network, config.image, device, config.step)
 
 
 def _of_onnx(model: Path, device: str | None) -> Embedder:
@@ -99,18 +99,24 @@ def _speech_of_run(model: Path, device: str | None) -> SpeechEmbedder:
 
 
 def _speech_of_file(model: Path, device: str | None) -> SpeechEmbedder:
-    device = "cpu" if device is None else device
-    check_device(device)
-    config, network = read_model(model)
+    config, network, device = _read(model, device)
     if not isinstance(config, SpeechModelConfig):
         raise ValueError(f"{model} is a model of images, and recordings were asked for: give it images")
-    return SpeechEmbedder(network.to(device), config.front_end, device, config.step)
+    return SpeechEmbedder(network, config.front_end, device, config.step)
 
 
 def _speech_of_onnx(model: Path, device: str | None) -> SpeechEmbedder:
     _check_cpu(device)
     backbone = OnnxSpeechBackbone(model)
     return SpeechEmbedder(backbone, backbone.front_end, "cpu", backbone.step)
+
+
+def _read(model: Path, device: str | None) -> tuple[AnyModelConfig, nn.Module, str]:
+    """Config and network of a model file, and the device where the network now is."""
+    device = "cpu" if device is None else device
+    check_device(device)
+    config, network = read_model(model)
+    return config, network.to(device), device
 
 
 def _check_cpu(device: str | None) -> None:

@@ -70,6 +70,11 @@ def structured(text: str, kind: type[T], origin: str) -> T:
     Raises:
         ValueError: not JSON, an unknown or missing key, a value of the wrong type or outside its range.
     """
+    config: T = _structured(text, kind, origin)
+    return config
+
+
+def _structured(text: str, kind: Any, origin: str) -> Any:  # noqa: ANN401 - a class, or a union of classes
     try:
         tree = json.loads(text)
         if not isinstance(tree, dict):
@@ -97,7 +102,7 @@ def model_to_json(config: AnyModelConfig) -> str:
 
 def model_from_json(text: str, origin: str) -> AnyModelConfig:
     """What `model_to_json` wrote; errors are those of `structured`."""
-    said: AnyModelConfig = structured(text, AnyModelConfig, origin)
+    said: AnyModelConfig = _structured(text, AnyModelConfig, origin)
     return said
 
 
