@@ -67,7 +67,9 @@ def speakers_small(loss: ScheduledLoss) -> TrainConfig:
             frames=150,
             augmentation=SpeechAugmentation(speeds=SPEEDS, noise=SyntheticNoise(rooms=0), masks=SpecAugment()),
         ),
-        backbone=EcapaConfig(channels=64, pooled=192, bottleneck=64, embedding_dim=128),
+        backbone=EcapaConfig(
+            channels=128, pooled=384, bottleneck=64, embedding_dim=128, global_context=False, stride=3
+        ),
         loss=loss,
         optimizer=OptimizerConfig(
             learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, warmup=0.1, decay="cosine"
