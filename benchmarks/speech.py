@@ -215,9 +215,10 @@ def main() -> None:
         for row in rows_of(arguments.seconds, arguments.steps):
             rows.append([str(threads), *row])
             print("  ".join(f"{cell:<24}" for cell in rows[-1]).rstrip(), flush=True)
-    if arguments.out is not None:
-        lines = [",".join(COLUMNS), *(",".join(f'"{cell}"' if "," in cell else cell for cell in row) for row in rows)]
-        write_text(arguments.out, "\n".join(lines) + "\n")
+            if arguments.out is not None:
+                lines = [COLUMNS, *rows]
+                text = "".join(",".join(f'"{cell}"' if "," in cell else cell for cell in line) + "\n" for line in lines)
+                write_text(arguments.out, text)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from qmargin.protocols import all_pairs, training_validator
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_files, embed_recordings_with, embed_run, open_speech_embedder
 from qmargin.scoring.embed import trained_backbone
+from qmargin.scoring.speech import embed_utterances, listed_recordings
 from qmargin.training import Interrupted, RunFolder, SpeechDataConfig, TrainConfig, loop, train
 from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.codec import from_json, to_json
@@ -167,6 +168,11 @@ def test_extraction_uses_the_front_end_of_the_run(tiny: TrainConfig, voices: Pat
     np.testing.assert_array_equal(first.vectors, embed_files(run, files).vectors)
     for row, file in enumerate(files):  # alone, as among the others
         np.testing.assert_allclose(first.vectors[row], embed_files(run, [file]).vectors[0], atol=1e-4)
+    model = trained_backbone(run)
+    table = listed_recordings(files)
+    for size in (3, 8):  # padded and masked
+        together = embed_utterances(model.backbone, table, tiny.speech_data.front_end, batch_size=size, quiet=True)
+        np.testing.assert_allclose(together, first.vectors, atol=1e-4)
     other = tiny.data
     assert isinstance(other, SpeechDataConfig)
     povey = replace(tiny, data=replace(other, front_end=replace(other.front_end, window="povey")), epochs=1)
