@@ -22,6 +22,7 @@ from qmargin.scoring import Embeddings
 from qmargin.training import TrainConfig
 from qmargin.training.loop import read_samples
 
+Rule = Callable[[str, str], bool]  # whether a pair of people is in
 MODULES = (
     "study",
     "study_measured",
@@ -94,7 +95,7 @@ def test_cohorts_are_the_pairs_that_their_names_say(scripts: dict[str, ModuleTyp
     who = np.repeat(names, 3)
     embeddings = Embeddings(draw.normal(size=(12, 5)).astype(np.float32), who, np.array([f"u{n}" for n in range(12)]))
     unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
-    wanted: dict[str, Callable[[str, str], bool]] = {
+    wanted: dict[str, Rule] = {
         "": lambda a, b: True,  # noqa: ARG005 - of all pairs
         "children": lambda a, b: float(people[a]["age"]) < 18 > float(people[b]["age"]),
         "adults": lambda a, b: float(people[a]["age"]) >= 18 <= float(people[b]["age"]),
