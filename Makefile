@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STAGES := divergence losses optim heads bench calibration backbones data training scoring export protocols metrics report recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study-faces test lint format types docs clean
+.PHONY: help setup demo study-faces study-speakers test lint format types docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -27,6 +27,9 @@ demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write ru
 study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.csv; hours, goes on where it stopped
 	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)"
 	$(BIN)/python benchmarks/faces_small_report.py --out runs/faces-small
+
+study-speakers: setup ## compare the losses on real voices, MANIFEST=speech/manifest.csv; hours, goes on where it stopped
+	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)"
 
 test: setup ## the whole test suite, with coverage of src
 	# one thread a process: two processes with two threads each would wait for each other on two cores

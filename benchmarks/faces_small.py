@@ -12,14 +12,9 @@ docs/results/faces-small.md.
 """
 
 import argparse
-import platform
-import time
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-
-import torch
 
 from qmargin.data import Augmentation, ManifestFile
 from qmargin.losses import A3M, AlphaLoss, ArcFace, CosFace, NormFace, QMargin, Ramp, SupportControl
@@ -27,8 +22,8 @@ from qmargin.protocols import all_pairs
 from qmargin.protocols.verification import tar_name
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
-from qmargin.training import TrainConfig, train
-from study import FIGURES, FINAL, KEY, LOGGED, SIZES, VALUE, Row, Run, Study, Variation, carry_on, figures, last_logged
+from qmargin.training import TrainConfig
+from study import FIGURES, FINAL, KEY, LOGGED, SIZES, VALUE, Row, Run, Study, Variation, carry_on, figures, trained
 
 CANDIDATES: dict[str, list[AlphaLoss]] = {
     "CosFace": [CosFace(0.2, 16.0), CosFace(0.1, 32.0), CosFace(0.2, 32.0), CosFace(0.35, 64.0)],
@@ -84,17 +79,8 @@ def config(run: Run, manifest: Path) -> TrainConfig:
 
 
 def carry_out(run: Run, manifest: Path, out: Path) -> Row:
-    """Train, embed, score all pairs; the cells of the run. Minutes are those of this process, since its last start."""
-    began = time.perf_counter()
-    folder = train(config(run, manifest), out / run.folder, resume=True, title=f"{run.phase}: {run.folder}")
-    return {
-        "split": run.split,
-        **figures(all_pairs(embed_run(folder, run.split))),
-        **last_logged(folder),
-        "minutes": f"{(time.perf_counter() - began) / 60:.1f}",
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
-    }
+    """Train, embed, score all pairs; the cells of the run."""
+    return trained(run, config(run, manifest), out, lambda folder: figures(all_pairs(embed_run(folder, run.split))))
 
 
 def main() -> None:

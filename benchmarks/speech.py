@@ -1,12 +1,17 @@
 """Speech on the CPU: real-time factors of features and embeddings, and how long a training step waits for its data.
 
-    python benchmarks/speech.py [--threads 2] [--seconds 60] [--steps 10] [--out FILE]
+    python benchmarks/speech.py [--threads 1 2] [--seconds 60] [--steps 10] [--out FILE]
 
 A real-time factor is seconds of computing per second of sound; smaller is faster. Sound is noise made here: what is in
-it does not change the time. `features` are those of one recording after the other, `torch` the same filter banks with
-torch alone (FFT, matrix product), equal to 1e-3. `embeddings` are of utterances of 2 to 6 s: each by itself, and
-eight at a time, padded and masked. `waiting` is the share of a training step (forward, backward, update of backbone and
-head) that stands still until the next batch of segments is there.
+it does not change the time.
+
+    features     of recordings of 4 s in memory, one after the other: by `FrontEnd.features`, and the same filter banks
+                 with torch alone (FFT, matrix product), equal to 1e-3
+    embeddings   of features of 2 to 6 s: each by itself, as torch alone would, and eight at a time, padded and masked
+    recordings   from FLAC files of 2 to 6 s to embeddings: by `embed_utterances`, whose threads read and compute
+                 features ahead, and by a loop over soundfile, torch's filter banks and the network
+    waiting      share of a training step (forward, backward, update of backbone and head) that stands still until the
+                 next batch of segments is there, with the loader of the recipe `speakers-small`: speeds, noise, masks
 """
 
 import argparse
@@ -15,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from itertools import chain
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +33,24 @@ from torch.nn.utils.rnn import pad_sequence
 from qmargin._files import write_text
 from qmargin.backbones import EcapaConfig, SpeakerResNetConfig
 from qmargin.data import ShuffledBatches
-from qmargin.data.speech import FrontEnd, SpeakerFolders, SpeechAugmentation, SyntheticNoise
+from qmargin.data.speech import FrontEnd, SpeakerFolders
 from qmargin.recipes import find_recipe
-from qmargin.training import SpeechDataConfig, TrainConfig
+from qmargin.scoring.speech import embed_utterances, listed_recordings
+from qmargin.training import TrainConfig
 from qmargin.training.state import TrainingState
 from qmargin.training.step import train_step
 
 RATE = 16_000
 AGREEMENT = 1e-3  # of log filter banks
 WARM_UP = 2  # steps that start the threads
-BATCH = 16
+BATCH = 16  # of the larger network
+RECIPE = find_recipe("speakers-small").with_loss("qmargin")
 BACKBONES: dict[str, EcapaConfig | SpeakerResNetConfig] = {
     "ECAPA c512": EcapaConfig(channels=512),
     "ECAPA c1024": EcapaConfig(channels=1024),
     "ResNet34-TSTP": SpeakerResNetConfig(),
 }
-COLUMNS = ["what", "how", "value", "unit"]
+COLUMNS = ["threads of torch", "what", "how", "value", "unit"]
 
 
 def seconds_of(action: Callable[[], object], repeats: int = 3) -> float:
@@ -95,8 +102,8 @@ def features_rows(seconds: float) -> list[list[str]]:
     if difference > AGREEMENT:
         raise ValueError(f"the two filter banks differ by {difference}: their times say nothing")
     ways: dict[str, Callable[[], object]] = {
-        "kaldi-native-fbank": lambda: [front_end.features(wave) for wave in waves],
-        "torch": lambda: [baseline(wave) for wave in tensors],
+        "FrontEnd.features": lambda: [front_end.features(wave) for wave in waves],
+        "torch alone": lambda: [baseline(wave) for wave in tensors],
     }
     sound = 4 * len(waves)
     return [["features", name, f"{seconds_of(way) / sound:.5f}", "real-time factor"] for name, way in ways.items()]
@@ -121,28 +128,48 @@ def embedding_rows(seconds: float) -> Iterator[list[str]]:
                 for batch in batches:
                     backbone(pad_sequence(batch, batch_first=True), torch.tensor([len(one) for one in batch]))
 
-        for way, action in (("one at a time", alone), ("eight, masked", masked)):
+        for way, action in (("one at a time, torch alone", alone), ("eight, masked", masked)):
             yield [f"embeddings {name}", way, f"{seconds_of(action, 2) / sound:.4f}", "real-time factor"]
 
 
-def waiting_rows(steps: int) -> Iterator[list[str]]:
-    """Shares of training steps spent waiting for data, for the small recipe's network and for ECAPA c512."""
-    recipe = find_recipe("speakers-small").with_loss("qmargin")
-    with tempfile.TemporaryDirectory() as folder:
-        for speaker in range(64):
-            (Path(folder) / f"id{speaker}").mkdir()
-            for part in range(2):
-                soundfile.write(f"{folder}/id{speaker}/{part}.flac", noise(5.0, 2 * speaker + part), RATE)
-        for name, backbone in (("speakers-small", recipe.backbone), ("ECAPA c512", BACKBONES["ECAPA c512"])):
-            for workers in (1, 2):
-                augmentation = SpeechAugmentation(speeds=(1.0, 0.9, 1.1), noise=SyntheticNoise(rooms=0))
-                data = SpeechDataConfig(
-                    source=SpeakerFolders(train=Path(folder)), frames=200, augmentation=augmentation, workers=workers
-                )
-                waited, whole = waiting(replace(recipe, data=data, backbone=backbone, batch_size=BATCH), steps)
-                way = f"{workers} threads for data" if workers > 1 else "1 thread for data"
-                yield [f"waiting {name}", way, f"{100 * waited / whole:.1f}", "% of a step"]
-                yield [f"step {name}", way, f"{BATCH * steps / whole:.1f}", "segments a second"]
+def recording_rows(folder: Path, seconds: float) -> Iterator[list[str]]:
+    """Real-time factors from files to embeddings, with the small recipe's network and ECAPA c512."""
+    lengths = np.random.default_rng(1).uniform(2.0, 6.0, size=max(round(seconds / 4), 2))
+    files = [folder / f"{number}.flac" for number in range(len(lengths))]
+    for number, (file, length) in enumerate(zip(files, lengths, strict=True)):
+        soundfile.write(file, noise(length, number), RATE)
+    table, baseline = listed_recordings(files), TorchFbank()
+    for name, config in (("speakers-small", RECIPE.backbone), ("ECAPA c512", BACKBONES["ECAPA c512"])):
+        backbone = config.build().eval()
+
+        def ours(backbone: nn.Module = backbone) -> None:
+            embed_utterances(backbone, table, FrontEnd.wespeaker(), quiet=True)
+
+        def alone(backbone: nn.Module = backbone) -> None:
+            with torch.inference_mode():
+                for file in files:
+                    backbone(baseline(torch.from_numpy(soundfile.read(file, dtype="float32")[0]))[None])
+
+        for way, action in (("embed_utterances", ours), ("soundfile and torch", alone)):
+            factor = seconds_of(action, 2) / lengths.sum()
+            yield [f"recordings {name}", way, f"{factor:.4f}", "real-time factor"]
+
+
+def waiting_rows(folder: Path, steps: int) -> Iterator[list[str]]:
+    """Shares of training steps spent waiting for data, for the small recipe as it is and with ECAPA c512."""
+    for speaker in range(64):
+        (folder / f"id{speaker}").mkdir()
+        for part in range(2):
+            soundfile.write(folder / f"id{speaker}" / f"{part}.flac", noise(5.0, 2 * speaker + part), RATE)
+    data = replace(RECIPE.speech_data, source=SpeakerFolders(train=folder))
+    larger = replace(RECIPE, backbone=BACKBONES["ECAPA c512"], batch_size=BATCH)
+    for name, base in (("speakers-small", RECIPE), ("ECAPA c512", larger)):
+        for workers in (1, 2):
+            config = replace(base, data=replace(data, workers=workers))
+            waited, whole = waiting(config, steps)
+            way = f"{workers} threads for data" if workers > 1 else "1 thread for data"
+            yield [f"waiting {name}", way, f"{100 * waited / whole:.1f}", "% of a step"]
+            yield [f"step {name}", way, f"{config.batch_size * steps / whole:.1f}", "segments a second"]
 
 
 def waiting(config: TrainConfig, steps: int) -> tuple[float, float]:
@@ -164,25 +191,34 @@ def waiting(config: TrainConfig, steps: int) -> tuple[float, float]:
     return waited, whole
 
 
+def rows_of(seconds: float, steps: int) -> Iterator[list[str]]:
+    """All rows, with torch's present number of threads."""
+    yield from features_rows(seconds)
+    yield from embedding_rows(seconds)
+    for measured in (partial(recording_rows, seconds=seconds), partial(waiting_rows, steps=steps)):
+        with tempfile.TemporaryDirectory() as folder:
+            yield from measured(Path(folder))
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2, help="of torch's operators")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of torch's operators")
     parser.add_argument("--seconds", type=float, default=60.0, help="of sound")
     parser.add_argument("--steps", type=int, default=10, help="of training for each row")
     parser.add_argument("--out", type=Path, help="CSV to write")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
     rows = []
-    for row in chain(
-        features_rows(arguments.seconds), embedding_rows(arguments.seconds), waiting_rows(arguments.steps)
-    ):
-        rows.append(row)
-        print("  ".join(f"{cell:<24}" for cell in row).rstrip(), flush=True)
-    if arguments.out is not None:
-        lines = [",".join(COLUMNS), *(",".join(f'"{cell}"' if "," in cell else cell for cell in row) for row in rows)]
-        write_text(arguments.out, "\n".join(lines) + "\n")
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        for row in rows_of(arguments.seconds, arguments.steps):
+            rows.append([str(threads), *row])
+            print("  ".join(f"{cell:<24}" for cell in rows[-1]).rstrip(), flush=True)
+            if arguments.out is not None:
+                lines = [COLUMNS, *rows]
+                text = "".join(",".join(f'"{cell}"' if "," in cell else cell for cell in line) + "\n" for line in lines)
+                write_text(arguments.out, text)
 
 
 if __name__ == "__main__":

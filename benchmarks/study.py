@@ -15,19 +15,23 @@ its checkpoint, so the same command continues a study on any day.
 
 import csv
 import io
+import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from qmargin._files import write_text
 from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
 from qmargin.metrics import det_curve, eer_of, tar_at_far_of
 from qmargin.protocols.pairs import Trials
 from qmargin.protocols.verification import FARS, tar_name
-from qmargin.training import RunFolder
+from qmargin.training import RunFolder, TrainConfig, train
 from qmargin.training.log import read_log
 
 TUNING, FINAL, SCHEDULES = ("settings", "rate"), "final", "schedules"
@@ -186,6 +190,23 @@ def carry_on(study: Study, path: Path, columns: Sequence[str], carry_out: Callab
             shown = (*KEY, "EER", study.judged_by, "minutes")
             print("  ".join(f"{name} {rows[-1].get(name, '')}" for name in dict.fromkeys(shown)), flush=True)
     return rows
+
+
+def trained(run: Run, config: TrainConfig, out: Path, judge: Callable[[RunFolder], Row]) -> Row:
+    """Train a run, or go on with it, and judge it: the cells of its row beside its key.
+
+    Minutes are those of this process, since its last start.
+    """
+    began = time.perf_counter()
+    folder = train(config, out / run.folder, resume=True, title=f"{run.phase}: {run.folder}")
+    return {
+        "split": run.split,
+        **judge(folder),
+        **last_logged(folder),
+        "minutes": f"{(time.perf_counter() - began) / 60:.1f}",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
+    }
 
 
 def finished(rows: Sequence[Row], run: Run) -> Row | None:

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from qmargin._files import read_arrays, write_arrays
+from qmargin.metrics import Statistic
 from qmargin.metrics._intervals import difference_interval
 from qmargin.metrics._resampling import Plan, Resamples, evaluate
 from qmargin.metrics.bootstrap import check_finite, intervals_of, reading
 from qmargin.protocols import all_pairs
+from qmargin.protocols.comparison import Figure
 from qmargin.protocols.pairs import Trials
 from qmargin.protocols.verification import by_name, figures_for
 from qmargin.scoring import Embeddings
@@ -26,6 +28,7 @@ CURVES = (*LOGGED, "scale", "alpha")
 CURVE_COLUMNS = ("phase", "loss", "seed", "step", "epoch", *CURVES)
 POINTS = 60  # of a curve
 Read = Callable[[RunFolder], Trials]
+Figures = Callable[[Trials], Mapping[Figure, Statistic]]
 
 
 def all_pairs_of(folder: RunFolder) -> Trials:
@@ -53,6 +56,7 @@ def interval_rows(
     baselines: Sequence[str],
     *,
     read: Read = all_pairs_of,
+    figures: Figures = figures_for,
     resamples: int = 400,
 ) -> list[Row]:
     """Figures of each loss over its seeds with their intervals, and its paired differences to the baselines.
@@ -66,6 +70,7 @@ def interval_rows(
         out: folder of the runs; `resamples-LOSS.npz` is left there, so that a stopped command goes on.
         baselines: losses that others are compared with.
         read: the test trials of a run, the same for all runs.
+        figures: which are told, of such trials.
         resamples: draws over subjects.
 
     Raises:
@@ -80,7 +85,9 @@ def interval_rows(
             raise ValueError(f"{loss} has {len(own)} of {len(study.seeds)} final runs: let the study end first")
     found, digests = {}, {}
     for loss, own in runs.items():
-        found[loss], digests[loss] = _resampled(loss, [RunFolder(out / run.folder) for run in own], out, read, plan)
+        found[loss], digests[loss] = _resampled(
+            loss, [RunFolder(out / run.folder) for run in own], out, read, figures, plan
+        )
         print(f"resampled: {loss}", flush=True)
     if len(set(digests.values())) > 1:
         raise ValueError(f"the runs were scored on different trials: {digests}; were images added on the way?")
@@ -125,17 +132,19 @@ def _cells(**numbers: float) -> Row:
 
 
 def _resampled(
-    loss: str, folders: Sequence[RunFolder], out: Path, read: Read, plan: Plan
+    loss: str, folders: Sequence[RunFolder], out: Path, read: Read, figures: Figures, plan: Plan
 ) -> tuple[tuple[Resamples, dict[str, bool]], str]:
     """Resamples of a loss with whether higher is better, by the name of the figure, and the digest of its trials."""
     trials = [read(folder) for folder in folders]
     if len({one.digest for one in trials}) > 1:
         raise ValueError(f"the runs of {loss} were scored on different trials; were images added on the way?")
-    chosen = figures_for(trials[0])
+    chosen = figures(trials[0])
     better = {figure.name: figure.higher_is_better for figure in chosen}
     scores = np.stack([one.scores for one in trials])  # (seeds, trials)
     kept = out / f"resamples-{loss.replace(' ', '_')}.npz"
-    state = hashlib.sha256(scores.tobytes() + f"{trials[0].digest} {plan.resamples} {plan.seed}".encode()).hexdigest()
+    state = hashlib.sha256(
+        scores.tobytes() + f"{trials[0].digest} {plan.resamples} {plan.seed} {list(better)}".encode()
+    ).hexdigest()
     names = ("state", "estimates", "values", "of_pairs", "subjects")
     if kept.exists():
         saved, estimates, values, of_pairs, subjects = read_arrays(kept, *names, what="resamples")

@@ -14,6 +14,7 @@ Config = EcapaConfig | SpeakerResNetConfig
 CONFIGS: dict[str, Config] = {
     "ecapa": EcapaConfig(channels=64, pooled=24, bottleneck=8, embedding_dim=12, bins=16),
     "ecapa-plain": EcapaConfig(channels=32, pooled=40, bottleneck=4, embedding_dim=7, bins=80, global_context=False),
+    "ecapa-stride": EcapaConfig(channels=32, pooled=24, bottleneck=8, embedding_dim=12, bins=16, stride=3),
     "resnet": SpeakerResNetConfig(blocks=(1, 2, 1, 1), width=4, embedding_dim=12, bins=16),
 }
 LENGTHS = [1, 2, 7, 8, 9, 31, 64, 100]
@@ -213,6 +214,8 @@ def test_networks_that_cannot_be_built_are_refused() -> None:
         EcapaConfig(channels=100)
     with pytest.raises(ValueError, match=r"EcapaConfig.pooled must be an integer >= 1, got 0"):
         EcapaConfig(pooled=0)
+    with pytest.raises(ValueError, match=r"EcapaConfig.stride must be at most 3, or frames are passed over, got 4"):
+        EcapaConfig(stride=4)
     with pytest.raises(ValueError, match=r"SpeakerResNetConfig.bins must be a multiple of 8, got 60"):
         SpeakerResNetConfig(bins=60)
     with pytest.raises(ValueError, match=r"SpeakerResNetConfig.blocks\[2\] must be an integer >= 1, got 0"):

@@ -92,6 +92,22 @@ def test_evaluate_scores_trial_lists(run: Path, voices: Path) -> None:
     np.testing.assert_allclose(read_scores(run / "trials" / "scores.txt").scores, scored.scores, atol=1e-5)
 
 
+def test_what_is_exported_embeds_as_the_run(run: Path, voices: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the extra qmargin[onnx]")
+    files = {kind: tmp_path / f"m.{kind}" for kind in ("onnx", "safetensors")}
+    card = tmp_path / "m.md"
+    main(["export", str(run), *(f"--{kind}={file}" for kind, file in files.items()), f"--card={card}"])
+    assert "recordings of 5 speakers" in card.read_text()
+    main(["embed", str(run), "--audio", str(voices), "--out", str(tmp_path / "run.npz")])
+    expected = read_vectors(tmp_path / "run.npz")
+    for file in files.values():
+        main(["embed", str(file), "--audio", str(voices), "--out", str(tmp_path / "file.npz")])
+        found = read_vectors(tmp_path / "file.npz")
+        assert found.ids.tolist() == expected.ids.tolist()
+        scale = float(np.abs(expected.vectors).max())
+        np.testing.assert_allclose(found.vectors, expected.vectors, rtol=1e-4, atol=1e-4 * scale)
+
+
 def test_verify_decides_on_two_recordings(run: Path, voices: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["threshold", str(run), "--far", "0.2"])
     pair = [str(voices / "id9" / "video" / f"{utterance}.wav") for utterance in range(2)]
@@ -108,9 +124,15 @@ def test_images_and_recordings_are_not_mixed_up(
     assert "give one of --images, --audio, --audio-list, got none" in refused(capsys, "embed", run, *out)
     both = ("--audio", voices, "--images", tmp_path)
     assert "got --images and --audio" in refused(capsys, "embed", run, *both, *out)
-    model = tmp_path / "m.onnx"
-    assert "takes images: recordings are embedded by a run on" in refused(
+    model = tmp_path / "m.pth"
+    assert "takes images: recordings are embedded by a run on speech, or by what qmargin export writes" in refused(
         capsys, "embed", model, "--audio", voices, *out
+    )
+    main(["export", str(run), "--safetensors", str(tmp_path / "m.safetensors")])
+    said = refused(capsys, "embed", tmp_path / "m.safetensors", "--images", tmp_path, *out)
+    assert "is a model of speech, and images were asked for" in said
+    assert "arcface_torch names the layers of IResNets" in refused(
+        capsys, "export", run, "--arcface-torch", tmp_path / "a.pth"
     )
     pictures = ("--worst", 3, "--worst-far", 0.1, "--thumbnails", "--resamples", 40)
     assert "trained on speech, and images were asked for" in refused(capsys, "evaluate", run, *pictures)

@@ -33,3 +33,12 @@ def test_the_trained_network_is_that_of_the_run(run: RunFolder) -> None:
     assert model.config.backbone == run.read_config().backbone
     assert model.config.step == 2
     assert not model.network.training
+
+
+def test_the_card_of_a_run_on_speech_speaks_of_speech(speech_run: RunFolder) -> None:
+    card = model_card(speech_run, read_trained(speech_run))
+    assert card.startswith("# Ecapa, qmargin\n")
+    assert "| train split | 18 recordings of 6 speakers |" in card
+    assert "povey window" in card
+    assert "maps a recording to a vector" in card
+    assert "image" not in card.lower()

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
 from qmargin.data import ImageFormat, read_orl
 from qmargin.export import export_onnx, onnx_difference, read_trained
-from qmargin.export.onnx_file import TOLERANCE, preprocessing
+from qmargin.export.onnx_file import TOLERANCE
 from qmargin.scoring import embed_files, embed_files_with, open_embedder
 from qmargin.scoring.onnx_model import OnnxBackbone
 from qmargin.training import RunFolder
-from qmargin.training.model_file import ModelConfig
+from qmargin.training.model_config import ModelConfig
 
 onnx = pytest.importorskip("onnx", reason="needs the extra qmargin[onnx]")
 
@@ -77,8 +77,9 @@ def test_the_comparison_sees_a_thousandth_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = SMALL.build().eval()
-    assert onnx_difference(network, network, SMALL.input_shape) == 0.0
-    assert 5e-4 < onnx_difference(network, Off(network), SMALL.input_shape) < 2e-3
+    shapes = [(2, *SMALL.input_shape)]
+    assert onnx_difference(network, network, shapes) == 0.0
+    assert 5e-4 < onnx_difference(network, Off(network), shapes) < 2e-3
     monkeypatch.setattr("qmargin.export.onnx_file.OnnxBackbone", lambda _: Off(network))
     config = ModelConfig(backbone=SMALL, image=IMAGE, source="here")
     with pytest.raises(ValueError, match=r"gives other embeddings than torch: directions differ by .*e-0"):
@@ -90,8 +91,3 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
     config = ModelConfig(backbone=SMALL, image=IMAGE, source="here")
     with pytest.raises(ValueError, match=r"an ONNX model ends in .onnx, got .*m.pb"):
         export_onnx(config, SMALL.build().eval(), tmp_path / "m.pb")
-
-
-def test_preprocessing_in_words() -> None:
-    assert preprocessing(ImageFormat()).startswith("RGB, 112 pixels high and 112 wide (of exactly that size)")
-    assert "(scaled to that size)" in preprocessing(ImageFormat(fit="resize"))

@@ -73,5 +73,5 @@ def test_a_set_of_images_of_another_size_stops_before_the_first_step(config: Tra
 
 def test_too_many_images_are_refused(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qmargin.protocols.training_validation.MOST_IMAGES", 79)
-    with pytest.raises(ValueError, match=r"holds out 80 images: .* at most 79; hold out fewer identities"):
+    with pytest.raises(ValueError, match=r"split validation has 80 images: .* at most 79; hold out fewer identities"):
         training_validator(config)

@@ -7,7 +7,8 @@ import torch
 from qmargin.backbones import IResNetConfig
 from qmargin.data import ImageFormat, read_orl
 from qmargin.scoring import embed_files_with, open_embedder
-from qmargin.training.model_file import ModelConfig, write_model
+from qmargin.training.model_config import ModelConfig
+from qmargin.training.model_file import write_model
 
 BACKBONE = IResNetConfig(blocks=(1, 1, 1, 1), width=4, embedding_dim=8, height=28, input_width=23, channels=1)
 IMAGE = ImageFormat(height=28, width=23, channels=1, fit="resize")

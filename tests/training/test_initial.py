@@ -9,7 +9,8 @@ from qmargin.data import OrlFaces
 from qmargin.training import AveragingConfig, RunFolder, TrainConfig, train
 from qmargin.training.checkpoint import load_checkpoint
 from qmargin.training.initial import load_initial
-from qmargin.training.model_file import ModelConfig, write_model
+from qmargin.training.model_config import ModelConfig
+from qmargin.training.model_file import write_model
 from qmargin.training.state import TrainingState
 
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from safetensors import safe_open
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
 from qmargin.data import ImageFormat
 from qmargin.training.checkpoint import save_checkpoint
-from qmargin.training.model_file import ModelConfig, open_model, read_model, write_model
+from qmargin.training.codec import model_from_json, model_to_json
+from qmargin.training.model_config import ModelConfig
+from qmargin.training.model_file import open_model, read_model, write_model
 
 IMAGE = ImageFormat(height=28, width=23, channels=1, fit="resize")
 NETWORKS = (
@@ -49,3 +52,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     write_model(path, config, NETWORKS[1].build().state_dict())
     with pytest.raises(ValueError, match=r"does not fit the config's IResNet"):
         read_model(path)
+
+
+def test_model_files_of_before_speech_are_of_images() -> None:
+    config = ModelConfig(backbone=NETWORKS[0], image=IMAGE, source="here", step=7)
+    tree = json.loads(model_to_json(config))
+    assert tree.pop("kind") == "ModelConfig"
+    assert model_from_json(json.dumps(tree), "m.safetensors") == config

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.voices import write_voices
+from torch import nn
 
 from qmargin.backbones import EcapaConfig, SpeakerResNetConfig
 from qmargin.data.speech import (
@@ -18,14 +19,18 @@ from qmargin.data.speech import (
     SpeechAugmentation,
     SyntheticNoise,
 )
+from qmargin.heads import DenseHead
+from qmargin.losses import QMargin
 from qmargin.metrics import eer
 from qmargin.protocols import all_pairs, training_validator
 from qmargin.recipes import find_recipe
-from qmargin.scoring import embed_files, embed_run
+from qmargin.scoring import embed_files, embed_recordings_with, embed_run, open_speech_embedder
 from qmargin.scoring.embed import trained_backbone
+from qmargin.scoring.speech import embed_utterances, listed_recordings
 from qmargin.training import Interrupted, RunFolder, SpeechDataConfig, TrainConfig, loop, train
 from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.codec import from_json, to_json
+from qmargin.training.initial import load_initial
 from qmargin.training.options import ValidationConfig
 from qmargin.training.step import train_step
 
@@ -111,10 +116,43 @@ def test_held_out_speakers_are_validated_on_the_way(tiny: TrainConfig, tmp_path:
     assert training_validator(config)(trained_backbone(run).backbone)["identities.eer"] == eer(
         trials.scores, trials.labels
     )
-    with pytest.raises(ValueError, match=r"validation.bins are pairs of images: both are for images; for speech"):
-        replace(config, validation=ValidationConfig(every=1, watch="identities.eer"))
+    with pytest.raises(ValueError, match=r"validation.bins are pairs of images: for speech, hold out speakers"):
+        replace(config, validation=ValidationConfig(every=1, bins=(Path("lfw.bin"),)))
     with pytest.raises(ValueError, match=r"channels_last is an order of pixels: leave it off for speech"):
         replace(config, channels_last=True, device="cuda")
+
+
+def test_the_best_weights_are_kept_and_waiting_ends(tiny: TrainConfig, voices: Path, tmp_path: Path) -> None:
+    assert isinstance(tiny.data, SpeechDataConfig)
+    config = replace(
+        tiny,
+        data=replace(tiny.data, validation_identities=3),
+        epochs=20,
+        validation=ValidationConfig(every=1, watch="identities.eer", patience=3),
+    )
+    real, seen = training_validator(config), list[float]()
+
+    def validate(backbone: nn.Module) -> dict[str, float]:
+        figures = real(backbone)
+        seen.append(0.3 if len(seen) == 1 else 0.4)  # the second is the best
+        return {**figures, "identities.eer": seen[-1]}
+
+    run = train(config, tmp_path / "run", validate=validate)
+    assert len(seen) == 2 + 3  # of 20 steps: the best one and three that are not better
+    best = open_speech_embedder(run.best)
+    assert (best.step, best.front_end) == (2, tiny.data.front_end)
+    assert embed_recordings_with(best, sorted(voices.rglob("*.wav"))).vectors.shape == (26, 12)
+    onward = replace(tiny, init_from=run.best, epochs=1)
+    assert train(onward, tmp_path / "onward").has_checkpoint()
+
+
+def test_a_split_of_the_source_is_validated_on_too(tiny: TrainConfig, voices: Path) -> None:
+    assert isinstance(tiny.data, SpeechDataConfig)
+    source = SpeakerFolders(train=voices / "train", validation=voices / "test")
+    config = replace(tiny, data=replace(tiny.data, source=source), validation=ValidationConfig(every=1))
+    assert set(training_validator(config)(config.backbone.build())) == {"identities.eer"}
+    with pytest.raises(ValueError, match="there is nothing to validate on: hold out identities"):
+        training_validator(replace(tiny, validation=ValidationConfig(every=1)))
 
 
 def test_each_class_is_counted_once_for_each_speed(tiny: TrainConfig) -> None:
@@ -130,6 +168,11 @@ def test_extraction_uses_the_front_end_of_the_run(tiny: TrainConfig, voices: Pat
     np.testing.assert_array_equal(first.vectors, embed_files(run, files).vectors)
     for row, file in enumerate(files):  # alone, as among the others
         np.testing.assert_allclose(first.vectors[row], embed_files(run, [file]).vectors[0], atol=1e-4)
+    model = trained_backbone(run)
+    table = listed_recordings(files)
+    for size in (3, 8):  # padded and masked
+        together = embed_utterances(model.backbone, table, tiny.speech_data.front_end, batch_size=size, quiet=True)
+        np.testing.assert_allclose(together, first.vectors, atol=1e-4)
     other = tiny.data
     assert isinstance(other, SpeechDataConfig)
     povey = replace(tiny, data=replace(other, front_end=replace(other.front_end, window="povey")), epochs=1)
@@ -174,3 +217,68 @@ def test_data_and_backbone_must_be_of_one_kind(tiny: TrainConfig) -> None:
     assert faces.image_data is faces.data
     with pytest.raises(ValueError, match=r"data.frames must be an integer >= 1, got 0"):
         SpeechDataConfig(source=SpeakerFolders(train=Path("voices")), frames=0)
+
+
+def test_kept_features_train_like_computed_ones(tiny: TrainConfig, tmp_path: Path) -> None:
+    assert isinstance(tiny.data, SpeechDataConfig)
+    with pytest.raises(ValueError, match=r"data.feature_cache keeps features of clean recordings.*set one of them to"):
+        replace(tiny.data, feature_cache=tmp_path)
+    change = replace(tiny.data.augmentation, noise=None)
+    config = replace(tiny, data=replace(tiny.data, augmentation=change, feature_cache=tmp_path / "kept"))
+    first = train(config, tmp_path / "first")
+    kept = sorted((tmp_path / "kept").rglob("*.npy"))
+    times = [file.stat().st_mtime_ns for file in kept]
+    again = train(replace(config, data=replace(config.data, workers=1)), tmp_path / "again")
+    expected, found = weights(first), weights(again)
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    assert [file.stat().st_mtime_ns for file in sorted((tmp_path / "kept").rglob("*.npy"))] == times
+
+
+@pytest.fixture
+def base_run(tiny: TrainConfig, tmp_path: Path) -> RunFolder:
+    return train(tiny, tmp_path / "base")
+
+
+def tuned(tiny: TrainConfig, base: RunFolder, speeds: tuple[float, ...], **change: object) -> TrainConfig:
+    """A large-margin stage of a run: longer segments, another loss, the prototypes of some speeds."""
+    assert isinstance(tiny.data, SpeechDataConfig)
+    augmentation = replace(tiny.data.augmentation, speeds=speeds)
+    loss = find_recipe("voxceleb-resnet34-large-margin").losses["arcface"]
+    config = replace(
+        tiny,
+        data=replace(tiny.data, frames=80, augmentation=augmentation),
+        loss=loss,
+        init_from=base.path,
+        init_head=True,
+        epochs=2,
+    )
+    return replace(config, **change)  # type: ignore[arg-type] # as they come
+
+
+@pytest.mark.parametrize("speeds", [(1.0, 0.9), (1.0,)], ids=["kept", "dropped"])
+def test_large_margin_tuning_keeps_the_speed_classes_or_drops_them(
+    tiny: TrainConfig, base_run: RunFolder, speeds: tuple[float, ...], tmp_path: Path
+) -> None:
+    still = replace(tiny.optimizer, learning_rate=1e-12, warmup=0.0)
+    unmoved = train(tuned(tiny, base_run, speeds, optimizer=still, max_steps=1, seed=5), tmp_path / "unmoved")
+    before, after = weights(base_run), weights(unmoved)
+    kept = 6 * len(speeds)  # the block of speed 1 comes first
+    torch.testing.assert_close(after["head.weight"], before["head.weight"][:kept], rtol=0, atol=1e-9)
+    torch.testing.assert_close(after["backbone.linear.weight"], before["backbone.linear.weight"], rtol=0, atol=1e-9)
+    run = train(tuned(tiny, base_run, speeds), tmp_path / "tuned")
+    assert weights(run)["head.weight"].shape == (kept, 12)
+    assert not torch.equal(weights(run)["head.weight"], before["head.weight"][:kept])
+    trials = all_pairs(embed_run(run, "test"))
+    assert 0.0 <= eer(trials.scores, trials.labels) <= 1.0
+
+
+def test_blocks_of_speeds_go_to_the_same_speeds(tiny: TrainConfig, base_run: RunFolder, tmp_path: Path) -> None:
+    head = DenseHead(num_classes=12, embedding_dim=12, loss=QMargin())
+    with open_checkpoint(base_run.checkpoint) as saved:
+        expected = saved["head"]["weight"].read()
+    backbone = tiny.backbone.build()
+    load_initial(base_run.path, backbone, head, (0.9, 1.0))  # not an order that trainings have, but it shows the blocks
+    assert torch.equal(head.weight, torch.cat([expected[6:], expected[:6]]))
+    with pytest.raises(ValueError, match=r"the run in init_from had the speeds 1, 0.9, not 1.1: set data.augmentation"):
+        train(tuned(tiny, base_run, (1.0, 1.1)), tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()

@@ -4,6 +4,7 @@ Padded frames are set to 0 before every convolution that sees neighbours and lef
 utterance has the same embedding alone and in a batch. Without lengths nothing is masked, and training pays nothing.
 """
 
+import torch
 from torch import Tensor, arange
 
 Mask = Tensor | None  # (batch, frames) bool, True where there is an utterance; None where all frames are
@@ -65,6 +66,7 @@ def mean_and_std(x: Tensor, mask: Mask, epsilon: float) -> tuple[Tensor, Tensor]
     """
     mean = mean_over_frames(x, mask)
     squares = masked((x - mean[..., None]).square(), mask).sum(dim=-1)
-    count = x.shape[-1] if mask is None else mask.sum(dim=-1, keepdim=True)
-    less_one = max(count - 1, 1) if isinstance(count, int) else (count - 1).clamp(min=1)
+    if mask is None:  # sym_max and not max(), which would fix the frames of an exported network
+        return mean, (squares / torch.sym_max(x.shape[-1] - 1, 1) + epsilon).sqrt()
+    less_one = (mask.sum(dim=-1, keepdim=True) - 1).clamp(min=1)
     return mean, (squares / less_one + epsilon).sqrt()

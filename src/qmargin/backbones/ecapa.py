@@ -15,6 +15,8 @@ from qmargin.backbones._inputs import check_counts
 
 SCALE = 8  # parts that a Res2 convolution cuts its channels into
 DILATIONS = (2, 3, 4)
+FIRST_KERNEL = 5  # frames that the first convolution sees
+LONGEST_STRIDE = FIRST_KERNEL // 2 + 1  # beyond it the last frame of an utterance may be passed over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +51,19 @@ class EcapaConfig:
     """Channels inside squeeze-and-excitation and attention."""
     global_context: bool = True
     """Whether attention sees mean and deviation of the whole utterance beside each frame."""
+    stride: int = 1
+    """Frames that the first convolution steps by, 1 to 3: at 3 all that follows has a third of the frames to compute.
+    The published networks have 1."""
 
     def __post_init__(self) -> None:
         """Refuse a network that cannot be built."""
         check_counts("EcapaConfig", channels=self.channels, embedding_dim=self.embedding_dim, bins=self.bins)
         check_counts("EcapaConfig", pooled=self.pooled, bottleneck=self.bottleneck)
+        check_counts("EcapaConfig", stride=self.stride)
+        if self.stride > LONGEST_STRIDE:
+            raise ValueError(
+                f"EcapaConfig.stride must be at most {LONGEST_STRIDE}, or frames are passed over, got {self.stride}"
+            )
         if self.channels % SCALE:
             raise ValueError(f"EcapaConfig.channels must be a multiple of {SCALE}, got {self.channels}")
 
@@ -68,15 +78,15 @@ class EcapaConfig:
 
 
 class ConvReluNorm(nn.Module):
-    """Convolution over frames, ReLU, batch norm; frames keep their number."""
+    """Convolution over frames, ReLU, batch norm; frames keep their number, or it is divided by the stride."""
 
-    def __init__(self, entering: int, leaving: int, kernel: int) -> None:
+    def __init__(self, entering: int, leaving: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(entering, leaving, kernel, padding=kernel // 2)
+        self.conv = nn.Conv1d(entering, leaving, kernel, stride, padding=kernel // 2)
         self.bn = nn.BatchNorm1d(leaving)
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
-        """Map (batch, entering, frames) to (batch, leaving, frames); padded frames are 0."""
+        """Map (batch, entering, frames) to (batch, leaving, frames / stride), rounded up; padded frames are 0."""
         return masked(self.bn(functional.relu(self.conv(x))), mask)
 
 
@@ -172,7 +182,7 @@ class Ecapa(nn.Module):
     def __init__(self, config: EcapaConfig) -> None:
         super().__init__()
         self.config = config
-        self.layer1 = ConvReluNorm(config.bins, config.channels, 5)
+        self.layer1 = ConvReluNorm(config.bins, config.channels, FIRST_KERNEL, config.stride)
         self.layer2 = Block(config.channels, DILATIONS[0], config.bottleneck)
         self.layer3 = Block(config.channels, DILATIONS[1], config.bottleneck)
         self.layer4 = Block(config.channels, DILATIONS[2], config.bottleneck)
@@ -185,11 +195,12 @@ class Ecapa(nn.Module):
         """Embed features (batch, frames, bins), of which `lengths` (batch,) frames are there; returns (batch, dim)."""
         mask = checked_features(features, lengths, self.config.bins, training=self.training)
         x = masked(features.transpose(1, 2), mask)  # (batch, bins, frames)
-        x = self.layer1(x, mask)  # (batch, channels, frames)
+        mask = None if mask is None else mask[:, :: self.config.stride]  # a frame stands for itself and those behind it
+        x = self.layer1(x, mask)  # (batch, channels, frames / stride)
         first = self.layer2(x, mask)
         second = self.layer3(first, mask)
         third = self.layer4(second, mask)
-        x = functional.relu(self.conv(torch.cat([first, second, third], dim=1)))  # (batch, pooled, frames)
+        x = functional.relu(self.conv(torch.cat([first, second, third], dim=1)))  # (batch, pooled, frames / stride)
         with torch.autocast(device_type=x.device.type, enabled=False):
             pooled = self.pool(x.to(self.linear.weight.dtype), mask)  # (batch, 2 pooled)
             embeddings: Tensor = self.linear(self.bn(pooled))  # (batch, dim)

@@ -14,7 +14,14 @@ from qmargin.data import ImageFormat
 from qmargin.data.folders import IMAGE_EXTENSIONS
 from qmargin.data.speech.folders import audio_below
 from qmargin.data.speech.kaldi import read_recording_list
-from qmargin.scoring import Embeddings, embed_files, embed_files_torchscript, embed_files_with, open_embedder
+from qmargin.scoring import (
+    Embeddings,
+    embed_files_torchscript,
+    embed_files_with,
+    embed_recordings_with,
+    open_embedder,
+    open_speech_embedder,
+)
 from qmargin.scoring.models import PICKLED
 from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.scoring.vector_files import VectorSet
@@ -36,14 +43,14 @@ class Arguments:
     """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """Folder of a trained run; a .safetensors file of qmargin export or import; an .onnx file; or TorchScript in .pt,
-    .ts, .jit: input (batch, channels, height, width), RGB in [-1, 1]."""
+    """Folder of a trained run; a .safetensors file of qmargin export or import; an .onnx file (of speech: of
+    qmargin export); or TorchScript in .pt, .ts, .jit: input (batch, channels, height, width), RGB in [-1, 1]."""
     images: Path | None = None
     """Folder that is searched for images, with all folders in it."""
     audio: Path | None = None
-    """Folder that is searched for recordings, for a run on speech."""
+    """Folder that is searched for recordings, for a model of speech."""
     audio_list: Path | None = None
-    """Lines `id path` of recordings (as Kaldi's wav.scp), for a run on speech."""
+    """Lines `id path` of recordings (as Kaldi's wav.scp), for a model of speech."""
     out: Path
     """The .npz to write."""
     device: str | None = None
@@ -100,15 +107,17 @@ def _embed(arguments: Arguments, files: Sequence[Path]) -> Embeddings:
             f"--trust-code and --input-size are for TorchScript models ({', '.join(TORCHSCRIPT)}), "
             f"got {arguments.model}"
         )
-    if suffix in (*TORCHSCRIPT, *PICKLED, SUFFIX, ".onnx") and arguments.images is None:
-        raise ValueError(f"{arguments.model} takes images: recordings are embedded by a run on speech")
+    if suffix in (*TORCHSCRIPT, *PICKLED) and arguments.images is None:
+        raise ValueError(
+            f"{arguments.model} takes images: recordings are embedded by a run on speech, or by what qmargin export "
+            "writes of one"
+        )
     if suffix in TORCHSCRIPT:
         return _embed_torchscript(arguments, files)
-    run = RunFolder(arguments.model)
     if suffix not in (SUFFIX, ".onnx", *PICKLED):
-        check_kind(run.read_config(), audio=arguments.images is None)
+        check_kind(RunFolder(arguments.model).read_config(), audio=arguments.images is None)
     if arguments.images is None:
-        return embed_files(run, files, arguments.device)
+        return embed_recordings_with(open_speech_embedder(arguments.model, arguments.device), files)
     return embed_files_with(open_embedder(arguments.model, arguments.device), files)
 
 

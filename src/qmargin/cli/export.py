@@ -25,9 +25,10 @@ class Arguments:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a trained run."""
     onnx: Path | None = None
-    """ONNX model, any batch size; compared with torch in onnxruntime. Needs the extra qmargin[onnx]."""
+    """ONNX model, any batch size, of speech any number of frames; compared with torch in onnxruntime. Needs the extra
+    qmargin[onnx]."""
     safetensors: Path | None = None
-    """Model file: weights, network and image format; qmargin embed, pairs, ijb and --init-from take it."""
+    """Model file: weights, network, image format or front-end; qmargin embed, pairs, ijb and --init-from take it."""
     arcface_torch: Path | None = None
     """State dict under the names of arcface_torch (.pt, .pth), of an IResNet."""
     card: Path | None = None

@@ -11,7 +11,8 @@ from rich.console import Console
 from qmargin._files import make_folder
 from qmargin.backbones import read_arcface_torch
 from qmargin.data import ImageFormat
-from qmargin.training.model_file import ModelConfig, check_suffix, write_model
+from qmargin.training.model_config import ModelConfig
+from qmargin.training.model_file import check_suffix, write_model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,21 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from qmargin.export.onnx_file import EMBEDDING, preprocessing
+from qmargin.export.interface import interface_of
 from qmargin.export.trained import TrainedModel
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.codec import leaves, shown
 from qmargin.training.log import read_log
+from qmargin.training.model_config import SpeechModelConfig
 
 LOGGED = ("step", "epoch", "loss", "accuracy", "target_cosine", "support_size", "zero_loss")  # of the last row
-REPORTS = ("metrics-test.md", "metrics-validation.md", "pairs.md", "ijb.md")  # that other commands leave in a run
+REPORTS = (
+    "metrics-test.md",
+    "metrics-validation.md",
+    "pairs.md",
+    "ijb.md",
+    "trials/metrics.md",
+)  # that other commands leave in a run
 
 
 def model_card(run: RunFolder, model: TrainedModel) -> str:
@@ -31,10 +38,10 @@ def model_card(run: RunFolder, model: TrainedModel) -> str:
     config = run.read_config()
     sections = {
         "Model": _rows(_model(model)),
-        "Training data": _rows(_data(run, config)),
+        "Training data": _rows(_data(run, config, _words(model))),
         "Training": _rows(_training(run)),
         "Figures": _figures(run),
-        "Limits": LIMITS,
+        "Limits": LIMITS.format(**_words(model)),
         "Recipe": _rows(_recipe(config)),
     }
     title = f"# {config.backbone.__class__.__name__.removesuffix('Config')}, {config.loss.name}"
@@ -43,18 +50,26 @@ def model_card(run: RunFolder, model: TrainedModel) -> str:
 
 
 LIMITS = (
-    "The model maps an aligned image to a vector; two vectors are compared by their cosine. A threshold must be chosen "
-    "on other people's images from the place where it will be used (`qmargin threshold`). Figures of one group of "
-    "people or one kind of camera say nothing of another."
+    "The model maps {one} to a vector; two vectors are compared by their cosine. A threshold must be chosen on other "
+    "people's {samples} from the place where it will be used (`qmargin threshold`). Figures of one group of people or "
+    "one kind of {device} say nothing of another."
 )
+OF_IMAGES = {"one": "an aligned image", "samples": "images", "identities": "identities", "device": "camera"}
+OF_SPEECH = {"one": "a recording", "samples": "recordings", "identities": "speakers", "device": "microphone"}
+
+
+def _words(model: TrainedModel) -> dict[str, str]:
+    """What samples and their sources are called."""
+    return OF_SPEECH if isinstance(model.config, SpeechModelConfig) else OF_IMAGES
 
 
 def _model(model: TrainedModel) -> dict[str, str]:
+    interface = interface_of(model.config)
     count = sum(parameter.numel() for parameter in model.network.parameters())
     return {
         "network": f"{type(model.network).__name__}, {count:,} parameters",
-        "input": preprocessing(model.config.image),
-        "output": f"{model.config.backbone.embedding_dim} numbers; {EMBEDDING}",
+        "input": interface.preprocessing,
+        "output": f"{model.config.backbone.embedding_dim} numbers; {interface.embedding}",
         "from": f"{model.config.source}, training step {model.config.step:,}",
         "made with": f"qmargin {version('qmargin')}",
     }
@@ -64,21 +79,21 @@ def _model(model: TrainedModel) -> dict[str, str]:
 class _Split:
     """What is counted of a split."""
 
-    images: int = 0
+    samples: int = 0
     identities: set[str] = field(default_factory=set)
 
 
-def _data(run: RunFolder, config: TrainConfig) -> dict[str, str]:
+def _data(run: RunFolder, config: TrainConfig, words: Mapping[str, str]) -> dict[str, str]:
     if not run.manifest.is_file():
         return {"source": type(config.data.source).__name__, "counts": "not recorded in the run"}
     splits: dict[str, _Split] = {}
     with run.manifest.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             split = splits.setdefault(row["split"], _Split())
-            split.images += 1
+            split.samples += 1
             split.identities.add(row["identity"])
     counts = {
-        f"{name} split": f"{split.images:,} images of {len(split.identities):,} identities"
+        f"{name} split": f"{split.samples:,} {words['samples']} of {len(split.identities):,} {words['identities']}"
         for name, split in splits.items()
     }
     return {"source": type(config.data.source).__name__, **counts}

@@ -1,15 +1,16 @@
-"""A backbone as an ONNX model: any batch size, compared with torch before it is called written.
+"""A backbone as an ONNX model: any batch, speech of any length, compared with torch before it is called written.
 
     input  images      (batch, channels, height, width) float32 in [-1, 1], RGB or luminance
+    or     features    (batch, frames, bins) float32, as the front-end in the metadata makes them
     output embeddings  (batch, dim) float32, raw
 
-The metadata says the rest: `qmargin_model` (network, image format, source and step, as JSON) for programs, and
-`preprocessing` and `embedding` for people.
+The metadata says the rest: `qmargin_model` (network, image format or front-end, source and step, as JSON) for programs,
+and `preprocessing` and `embedding` for people.
 """
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,18 +19,17 @@ import torch
 from torch import nn
 
 from qmargin._files import replacing
-from qmargin.data import ImageFormat
-from qmargin.scoring.onnx_model import OnnxBackbone
-from qmargin.training.codec import to_json
-from qmargin.training.model_file import MODEL_KEY, ModelConfig
+from qmargin.export.interface import Interface, interface_of
+from qmargin.scoring.onnx_model import OnnxBackbone, OnnxSpeechBackbone
+from qmargin.training.codec import model_to_json
+from qmargin.training.model_config import AnyModelConfig, SpeechModelConfig
+from qmargin.training.model_file import MODEL_KEY
 
 TOLERANCE = 1e-4  # largest difference of a coordinate of the embedding's direction, onnxruntime against torch
-BATCHES = (1, 3)  # sizes that are compared; the graph was traced with another one
 OPSET = 18
-EMBEDDING = "raw: add that of the mirrored image, divide by the length, compare by the dot product"
 
 
-def export_onnx(config: ModelConfig, network: nn.Module, path: Path) -> float:
+def export_onnx(config: AnyModelConfig, network: nn.Module, path: Path) -> float:
     """Write a network as ONNX and compare what onnxruntime makes of it with what torch does.
 
     Args:
@@ -44,17 +44,23 @@ def export_onnx(config: ModelConfig, network: nn.Module, path: Path) -> float:
         ValueError: another ending, the extra qmargin[onnx] is not installed, the two differ by more than 1e-4 (the
             file is then not left), or the folder cannot be written.
 
-    Sibling: `qmargin.scoring.onnx_model.OnnxBackbone`, which embeds with it.
+    Siblings: `qmargin.scoring.onnx_model.OnnxBackbone` and `OnnxSpeechBackbone`, which embed with it.
     """
     if path.suffix != ".onnx":
         raise ValueError(f"an ONNX model ends in .onnx, got {path}")
-    program = _program(network, config.backbone.input_shape)
+    interface = interface_of(config)
+    program = _program(network, interface)
     program.model.metadata_props.update(
-        {MODEL_KEY: to_json(config), "preprocessing": preprocessing(config.image), "embedding": EMBEDDING}
+        {
+            MODEL_KEY: model_to_json(config),
+            "preprocessing": interface.preprocessing,
+            "embedding": interface.embedding,
+        }
     )
+    reader = OnnxSpeechBackbone if isinstance(config, SpeechModelConfig) else OnnxBackbone
     with replacing(path) as temporary:
         program.save(str(temporary))
-        difference = onnx_difference(network, OnnxBackbone(temporary), config.backbone.input_shape)
+        difference = onnx_difference(network, reader(temporary), interface.tried, interface.spread)
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"the exported model gives other embeddings than torch: directions differ by {difference:.1e}, more "
@@ -63,13 +69,16 @@ def export_onnx(config: ModelConfig, network: nn.Module, path: Path) -> float:
     return difference
 
 
-def onnx_difference(network: nn.Module, exported: nn.Module, shape: tuple[int, int, int]) -> float:
+def onnx_difference(
+    network: nn.Module, exported: nn.Module, shapes: Sequence[tuple[int, ...]], spread: float = 1.0
+) -> float:
     """Largest difference of a coordinate of the embeddings' directions, over batches of noise.
 
     Args:
         network: in evaluation mode, on the CPU.
-        exported: the same as `OnnxBackbone`.
-        shape: (channels, height, width) of an image.
+        exported: the same as `OnnxBackbone` or `OnnxSpeechBackbone`.
+        shapes: of the batches, (batch, ...).
+        spread: the noise is uniform in [-spread, spread].
 
     Returns:
         max |e / |e| - e' / |e'||, e and e' the embeddings of the two.
@@ -77,26 +86,16 @@ def onnx_difference(network: nn.Module, exported: nn.Module, shape: tuple[int, i
     generator = torch.Generator().manual_seed(0)
     found = []
     with torch.inference_mode():
-        for batch in BATCHES:
-            images = torch.rand(batch, *shape, generator=generator) * 2 - 1  # (batch, channels, height, width)
-            ours, theirs = (nn.functional.normalize(model(images).double()) for model in (network, exported))
+        for shape in shapes:
+            inputs = (torch.rand(shape, generator=generator) * 2 - 1) * spread  # (batch, ...)
+            ours, theirs = (nn.functional.normalize(model(inputs).double()) for model in (network, exported))
             found.append(float((ours - theirs).abs().amax()))
     return float(np.max(found))  # NaN stays NaN
 
 
-def preprocessing(image: ImageFormat) -> str:
-    """How pixels become the input, in words."""
-    colours = "RGB" if image.channels == 3 else "luminance"
-    size = {"exact": "of exactly that size", "resize": "scaled to that size"}[image.fit]
-    return (
-        f"{colours}, {image.height} pixels high and {image.width} wide ({size}), aligned as the training images; "
-        "values x / 127.5 - 1, in [-1, 1]; layout (batch, channels, height, width)"
-    )
-
-
-def _program(network: nn.Module, shape: tuple[int, int, int]) -> torch.onnx.ONNXProgram:
-    example = torch.zeros(2, *shape)
-    batch = torch.export.Dim("batch", min=1)
+def _program(network: nn.Module, interface: Interface) -> torch.onnx.ONNXProgram:
+    example = torch.zeros(interface.traced)
+    free = {axis: torch.export.Dim(name, min=1) for axis, name in interface.free.items()}
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -104,10 +103,11 @@ def _program(network: nn.Module, shape: tuple[int, int, int]) -> torch.onnx.ONNX
                 (example,),
                 dynamo=True,
                 verbose=False,
+                optimize=False,  # it takes an added 1e-8 for 0, and runtimes fold batch norms themselves
                 opset_version=OPSET,
-                input_names=["images"],
+                input_names=[interface.input],
                 output_names=["embeddings"],
-                dynamic_shapes=({0: batch},),
+                dynamic_shapes=(free,),
             )
         except ImportError as error:
             raise ValueError(

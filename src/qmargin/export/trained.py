@@ -6,13 +6,14 @@ from torch import nn
 
 from qmargin.scoring.embed import trained_backbone
 from qmargin.training import RunFolder
-from qmargin.training.model_file import ModelConfig
+from qmargin.training.model_config import AnyModelConfig
+from qmargin.training.model_file import model_config
 
 
 class TrainedModel(NamedTuple):
     """A run's backbone, its newest weights."""
 
-    config: ModelConfig
+    config: AnyModelConfig
     network: nn.Module  # in evaluation mode, on the CPU
 
 
@@ -23,10 +24,5 @@ def read_trained(run: RunFolder) -> TrainedModel:
         ValueError: the folder is no run, or has no checkpoint.
     """
     model = trained_backbone(run, "cpu")
-    config = ModelConfig(
-        backbone=model.config.image_backbone,
-        image=model.config.image_data.image,
-        source=f"qmargin recipe {model.config.recipe}, loss {model.config.loss.name}, seed {model.config.seed}",
-        step=model.origin["step"],
-    )
-    return TrainedModel(config, model.backbone)
+    source = f"qmargin recipe {model.config.recipe}, loss {model.config.loss.name}, seed {model.config.seed}"
+    return TrainedModel(model_config(model.config, source, model.origin["step"]), model.backbone)

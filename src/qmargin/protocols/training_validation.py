@@ -12,7 +12,7 @@ from qmargin.protocols.image_pairs import ImagePairs
 from qmargin.protocols.pair_verification import embed_pairs, verify_pairs
 from qmargin.protocols.pairs import all_pairs
 from qmargin.scoring import Embedder, embed_samples
-from qmargin.training import TrainConfig
+from qmargin.training import SpeechDataConfig, TrainConfig
 from qmargin.training.loop import read_samples
 
 LEAST_ACCEPTS = 10  # impostor pairs that a FAR must accept, for its TAR to be reported
@@ -25,12 +25,13 @@ Figures = dict[str, float]
 def training_validator(config: TrainConfig) -> Callable[[nn.Module], Figures]:
     """What `qmargin.training.train` calls at each validation: a backbone -> figures by name.
 
-        identities.eer, identities.tar@1e-03    all pairs of the held-out identities; TAR at the lowest FAR that accepts
+        identities.eer, identities.tar@1e-03    all pairs of the held-out identities (of speech also those of the
+                                                source's own validation split); TAR at the lowest FAR that accepts
                                                 ten impostor pairs or more
         NAME.accuracy, NAME.eer                 of each `.bin` set NAME.bin; accuracy by ten folds
 
-    Embeddings are the image's plus its mirror's, as in every evaluation. All lists are read now, so that a file that is
-    missing stops a run before its first step. No random number is drawn.
+    Embeddings are those of every evaluation: the image's plus its mirror's, the whole recording's. All lists are read
+    now, so that a file that is missing stops a run before its first step. No random number is drawn.
 
     Args:
         config: of the run; `validation.bins`, `data.validation_identities` and `data.image` count.
@@ -62,13 +63,18 @@ def training_validator(config: TrainConfig) -> Callable[[nn.Module], Figures]:
 
 
 def _held_out(config: TrainConfig) -> SampleTable | None:
-    if not config.data.validation_identities:
+    speech = isinstance(config.data, SpeechDataConfig)
+    if not config.data.validation_identities and not speech:
+        return None  # millions of images are not listed a second time to look for a split
+    manifest = read_samples(config)
+    if not any(split == "validation" for _, _, split in manifest.rows()):
         return None
-    samples = read_samples(config).subset("validation")
+    samples = manifest.subset("validation")
     if len(samples) > MOST_IMAGES:
+        what = "utterances" if speech else "images"
         raise ValueError(
-            f"data.validation_identities holds out {len(samples):,} images: validation during training scores all "
-            f"pairs of at most {MOST_IMAGES:,}; hold out fewer identities"
+            f"the split validation has {len(samples):,} {what}: validation during training scores all "
+            f"pairs of at most {MOST_IMAGES:,}; hold out fewer identities (data.validation_identities)"
         )
     return samples
 

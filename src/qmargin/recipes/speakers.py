@@ -64,16 +64,18 @@ def speakers_small(loss: ScheduledLoss) -> TrainConfig:
         data=SpeechDataConfig(
             source=SpeechTable(path=Path("manifest.csv"), train=("train", "extra")),
             front_end=FrontEnd.wespeaker(),
-            frames=150,
+            frames=200,
             augmentation=SpeechAugmentation(speeds=SPEEDS, noise=SyntheticNoise(rooms=0), masks=SpecAugment()),
         ),
-        backbone=EcapaConfig(channels=64, pooled=192, bottleneck=64, embedding_dim=128),
+        backbone=EcapaConfig(
+            channels=128, pooled=384, bottleneck=64, embedding_dim=128, global_context=False, stride=3
+        ),
         loss=loss,
         optimizer=OptimizerConfig(
             learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, warmup=0.1, decay="cosine"
         ),
         epochs=20,
-        batch_size=64,
+        batch_size=32,
         threads=1,
         log_every=20,
         checkpoint_every=200,

@@ -11,7 +11,10 @@ from qmargin.scoring.embed import embed_samples as embed_samples
 from qmargin.scoring.features import Embedder as Embedder
 from qmargin.scoring.features import Features as Features
 from qmargin.scoring.models import embed_files_with as embed_files_with
+from qmargin.scoring.models import embed_recordings_with as embed_recordings_with
 from qmargin.scoring.models import open_embedder as open_embedder
+from qmargin.scoring.models import open_speech_embedder as open_speech_embedder
+from qmargin.scoring.speech import SpeechEmbedder as SpeechEmbedder
 from qmargin.scoring.templates import POOLINGS as POOLINGS
 from qmargin.scoring.templates import Pooling as Pooling
 from qmargin.scoring.templates import find_pooling as find_pooling
@@ -24,15 +27,18 @@ __all__ = [
     "Embeddings",
     "Features",
     "Pooling",
+    "SpeechEmbedder",
     "embed",
     "embed_files",
     "embed_files_onnx",
     "embed_files_torchscript",
     "embed_files_with",
+    "embed_recordings_with",
     "embed_run",
     "embed_samples",
     "find_pooling",
     "open_embedder",
+    "open_speech_embedder",
     "pair_cosines",
     "pair_dots",
     "pool_templates",

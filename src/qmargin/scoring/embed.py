@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from qmargin._files import read_arrays, write_arrays
 from qmargin.data import ImageFormat, Manifest, Samples, normalise, sequential
 from qmargin.data.sample_table import SampleTable
-from qmargin.data.speech import Utterances
+from qmargin.data.speech import FrontEnd, Utterances
 from qmargin.scoring.onnx_model import OnnxBackbone
 from qmargin.scoring.speech import embed_utterances, listed_recordings
 from qmargin.scoring.torchscript_model import TorchScriptBackbone
@@ -99,9 +99,7 @@ def embed_samples(
     """Embed the samples of a config's source, images or utterances, each as its kind is embedded, by its workers."""
     if isinstance(data, SpeechDataConfig):
         assert isinstance(samples, Utterances), "of the config's kind"
-        vectors = embed_utterances(backbone, samples, data.front_end, device=device, quiet=quiet)
-        paths, identities, _ = zip(*samples.rows(), strict=True)
-        return Embeddings(vectors, np.array(identities), np.array(paths))
+        return embed_recordings(backbone, samples, data.front_end, device=device, quiet=quiet, workers=data.workers)
     return embed(
         backbone,
         cast("Samples", samples),
@@ -111,6 +109,21 @@ def embed_samples(
         workers=data.workers,
         processes=data.processes,
     )
+
+
+def embed_recordings(
+    backbone: nn.Module,
+    utterances: Utterances,
+    front_end: FrontEnd,
+    *,
+    device: str = "cpu",
+    quiet: bool = False,
+    workers: int = 2,
+) -> Embeddings:
+    """Embed the utterances of a table, each whole, by `embed_utterances`."""
+    vectors = embed_utterances(backbone, utterances, front_end, device=device, workers=workers, quiet=quiet)
+    paths, identities, _ = zip(*utterances.rows(), strict=True)
+    return Embeddings(vectors, np.array(identities), np.array(paths))
 
 
 def embedding_batches(

@@ -4,11 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qmargin.scoring.embed import Embeddings, embed, listed
+from torch import nn
+
+from qmargin.scoring.embed import Embeddings, embed, embed_recordings, listed, trained_backbone
 from qmargin.scoring.features import Embedder
-from qmargin.scoring.onnx_model import OnnxBackbone
+from qmargin.scoring.onnx_model import OnnxBackbone, OnnxSpeechBackbone
+from qmargin.scoring.speech import SpeechEmbedder, listed_recordings
 from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.training import RunFolder
+from qmargin.training.model_config import AnyModelConfig, ModelConfig, SpeechModelConfig
 from qmargin.training.model_file import SUFFIX, read_model
 from qmargin.training.state import check_device
 
@@ -23,8 +27,28 @@ def open_embedder(model: Path, device: str | None = None) -> Embedder:
         device: where to compute; that of the training for a run, the CPU for a file, unless given.
 
     Raises:
-        ValueError: no such model, a kind that is not opened, or an ONNX model on another device than the CPU.
+        ValueError: no such model, one of speech, a kind that is not opened, or an ONNX model on another device than the
+            CPU.
+
+    Sibling: `open_speech_embedder`.
     """
+    _refuse_programs(model)
+    return _OPENERS.get(model.suffix, _of_run)(model, device)
+
+
+def open_speech_embedder(model: Path, device: str | None = None) -> SpeechEmbedder:
+    """The backbone of a model of speech with its front-end, ready to embed; arguments are those of `open_embedder`.
+
+    Raises:
+        ValueError: no such model, one of images, a kind that is not opened, an ONNX model that qmargin export did not
+            write, or on another device than the CPU.
+    """
+    _refuse_programs(model)
+    return _SPEECH_OPENERS.get(model.suffix, _speech_of_run)(model, device)
+
+
+def _refuse_programs(model: Path) -> None:
+    """Models that are programs are not opened."""
     if model.suffix in TORCHSCRIPT:
         raise ValueError(
             f"{model} is not opened: a TorchScript model may run code of its author; export it to ONNX "
@@ -36,7 +60,6 @@ def open_embedder(model: Path, device: str | None = None) -> Embedder:
             f"{model} is not opened: a pickled model may run code of its author; export it to ONNX "
             "(torch.onnx.export), or, if it is a backbone of arcface_torch, use qmargin import"
         )
-    return _OPENERS.get(model.suffix, _of_run)(model, device)
 
 
 def embed_files_with(embedder: Embedder, files: Sequence[Path]) -> Embeddings:
@@ -45,22 +68,64 @@ def embed_files_with(embedder: Embedder, files: Sequence[Path]) -> Embeddings:
     return replace(found, step=embedder.step)
 
 
+def embed_recordings_with(embedder: SpeechEmbedder, files: Sequence[Path]) -> Embeddings:
+    """Embed any recordings, each once: raw embeddings of whole recordings, in the order of `files`."""
+    table = listed_recordings(files)
+    found = embed_recordings(embedder.backbone, table, embedder.front_end, device=embedder.device)
+    return replace(found, step=embedder.step)
+
+
 def _of_run(model: Path, device: str | None) -> Embedder:
     return Embedder.of_run(RunFolder(model), device)
 
 
 def _of_file(model: Path, device: str | None) -> Embedder:
-    device = "cpu" if device is None else device
-    check_device(device)
-    config, network = read_model(model)
-    return Embedder(network.to(device), config.image, device, config.step)
+    config, network, device = _read(model, device)
+    if not isinstance(config, ModelConfig):
+        raise ValueError(f"{model} is a model of speech, and images were asked for: give it recordings")
+    return Embedder(network, config.image, device, config.step)
 
 
 def _of_onnx(model: Path, device: str | None) -> Embedder:
-    if device not in (None, "cpu"):
-        raise ValueError(f"ONNX models run on the CPU here, got device {device!r}; leave it out")
+    _check_cpu(device)
     backbone = OnnxBackbone(model)
     return Embedder(backbone, backbone.image, "cpu", backbone.step)
 
 
+def _speech_of_run(model: Path, device: str | None) -> SpeechEmbedder:
+    trained = trained_backbone(RunFolder(model), device)
+    front_end = trained.config.speech_data.front_end
+    return SpeechEmbedder(trained.backbone, front_end, trained.device, trained.origin["step"])
+
+
+def _speech_of_file(model: Path, device: str | None) -> SpeechEmbedder:
+    config, network, device = _read(model, device)
+    if not isinstance(config, SpeechModelConfig):
+        raise ValueError(f"{model} is a model of images, and recordings were asked for: give it images")
+    return SpeechEmbedder(network, config.front_end, device, config.step)
+
+
+def _speech_of_onnx(model: Path, device: str | None) -> SpeechEmbedder:
+    _check_cpu(device)
+    backbone = OnnxSpeechBackbone(model)
+    return SpeechEmbedder(backbone, backbone.front_end, "cpu", backbone.step)
+
+
+def _read(model: Path, device: str | None) -> tuple[AnyModelConfig, nn.Module, str]:
+    """Config and network of a model file, and the device where the network now is."""
+    device = "cpu" if device is None else device
+    check_device(device)
+    config, network = read_model(model)
+    return config, network.to(device), device
+
+
+def _check_cpu(device: str | None) -> None:
+    if device not in (None, "cpu"):
+        raise ValueError(f"ONNX models run on the CPU here, got device {device!r}; leave it out")
+
+
 _OPENERS: Mapping[str, Callable[[Path, str | None], Embedder]] = {SUFFIX: _of_file, ".onnx": _of_onnx}
+_SPEECH_OPENERS: Mapping[str, Callable[[Path, str | None], SpeechEmbedder]] = {
+    SUFFIX: _speech_of_file,
+    ".onnx": _speech_of_onnx,
+}

@@ -1,9 +1,11 @@
-"""A user's own image model in ONNX, as a backbone: its graph is data, and no code comes with it.
+"""ONNX models as backbones, a user's own of images or exported ones: the graph is data, and no code comes with it.
 
 Conventions:
-    One input (batch, channels, height, width) float32, RGB (or luminance) in [-1, 1], batch not fixed to another number
-    than 1; one output (batch, dim), or the first of several. Sizes are read off the model and fixed.
+    Images: one input (batch, channels, height, width) float32, RGB (or luminance) in [-1, 1], batch not fixed to
+    another number than 1; one output (batch, dim), or the first of several. Sizes are read off the model and fixed.
     A model that `qmargin export` wrote says in its metadata how images are decoded, and its training step.
+    Speech: one input `features` (batch, frames, bins), batch and frames free; the front-end is in the metadata, so it
+    must be one that `qmargin export` wrote.
     A TorchScript file is a program of its author: see `qmargin.scoring.torchscript_model`. Pickled ones are not opened.
 """
 
@@ -15,8 +17,9 @@ import torch
 from torch import nn
 
 from qmargin.data import ImageFormat
-from qmargin.training.codec import structured
-from qmargin.training.model_file import MODEL_KEY, ModelConfig
+from qmargin.training.codec import model_from_json
+from qmargin.training.model_config import AnyModelConfig, SpeechModelConfig
+from qmargin.training.model_file import MODEL_KEY
 
 
 class OnnxBackbone(nn.Module):
@@ -33,6 +36,9 @@ class OnnxBackbone(nn.Module):
         super().__init__()
         self.path = path
         self.session = _open(path)
+        said = _said(self.session, path)
+        if isinstance(said, SpeechModelConfig):
+            raise ValueError(f"{path} is a model of speech, and images were asked for: give it recordings")
         (self.input, *others) = self.session.get_inputs()
         shape = self.input.shape
         sizes = shape[1:]
@@ -44,9 +50,7 @@ class OnnxBackbone(nn.Module):
         self.image = ImageFormat(height=sizes[1], width=sizes[2], channels=sizes[0])
         self.step = 0
         self.fixed_batch = shape[0] == 1
-        ours = self.session.get_modelmeta().custom_metadata_map.get(MODEL_KEY)
-        if ours is not None:
-            said = structured(ours, ModelConfig, str(path))
+        if said is not None:
             assert said.image.shape == self.image.shape, "the export wrote both"
             self.image, self.step = said.image, said.step
 
@@ -60,6 +64,42 @@ class OnnxBackbone(nn.Module):
                 f"{self.path}: the first output must be (batch, dim), got {vectors.shape} for {len(images)} images"
             )
         return torch.from_numpy(vectors.astype(np.float32))
+
+
+class OnnxSpeechBackbone(nn.Module):
+    """An exported model of speech, on the CPU; needs the extra `qmargin[onnx]`.
+
+    Args:
+        path: of the .onnx file.
+
+    Raises:
+        ValueError: onnxruntime is not installed, the file is no ONNX model, or none of speech that qmargin exported.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.session = _open(path)
+        said = _said(self.session, path)
+        if not isinstance(said, SpeechModelConfig):
+            kind = "does not say what features it takes" if said is None else "is a model of images"
+            raise ValueError(
+                f"{path} {kind}, and recordings were asked for: give a model of speech that qmargin export wrote"
+            )
+        self.front_end, self.step = said.front_end, said.step
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Embeddings (batch, dim) of features (batch, frames, bins), of which `lengths` (batch,) frames are there."""
+        batch = features.cpu().numpy()
+        parts = [batch] if lengths is None else [one[None, :long] for one, long in zip(batch, lengths, strict=True)]
+        found = [self.session.run(None, {"features": part})[0] for part in parts]
+        return torch.from_numpy(np.concatenate(found))
+
+
+def _said(session: Any, path: Path) -> AnyModelConfig | None:  # noqa: ANN401 - a type of an optional library
+    """What qmargin export wrote into the metadata; None in a model of somebody else."""
+    ours = session.get_modelmeta().custom_metadata_map.get(MODEL_KEY)
+    return None if ours is None else model_from_json(ours, str(path))
 
 
 def _open(path: Path) -> Any:  # noqa: ANN401 - a type of an optional library

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,20 @@ from qmargin.data.batches import in_order
 from qmargin.data.sampling import Indices
 from qmargin.data.speech import FrontEnd, Utterances, recording_features
 
+
+@dataclass(frozen=True, eq=False)
+class SpeechEmbedder:
+    """A backbone of speech ready to embed, with its front-end, where it is, and which training step it is of.
+
+    Sibling: `qmargin.scoring.features.Embedder`, of images.
+    """
+
+    backbone: nn.Module  # features (batch, frames, bins), lengths (batch,) -> (batch, dim)
+    front_end: FrontEnd
+    device: str
+    step: int = 0
+
+
 READ_AHEAD = 64  # utterances that are read, and ordered by length, together
 
 
@@ -24,7 +39,7 @@ def embed_utterances(
     utterances: Utterances,
     front_end: FrontEnd,
     *,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str = "cpu",
     workers: int = 2,
     quiet: bool = False,
@@ -35,7 +50,8 @@ def embed_utterances(
         backbone: features (batch, frames, bins), lengths (batch,) -> (batch, dim); put into eval mode here.
         utterances: which.
         front_end: how features are computed: that of the backbone's training.
-        batch_size: utterances at a time, of about one length.
+        batch_size: utterances at a time, of about one length; None is 1 on the CPU, where a batch takes longer than
+            its utterances by themselves (benchmarks/speech.py), and 8 elsewhere.
         device: where the backbone is.
         workers: threads that read recordings.
         quiet: show no progress bar, as inside another one.
@@ -47,6 +63,7 @@ def embed_utterances(
         ValueError: what `recording_features` refuses; the recording is named.
     """
     backbone.eval()
+    size = batch_size if batch_size is not None else 1 if device == "cpu" else 8
     found: dict[int, NDArray[np.float32]] = {}
 
     def rows_of(part: int) -> Indices:
@@ -59,8 +76,8 @@ def embed_utterances(
     parts = range(-(-len(utterances) // READ_AHEAD))
     with torch.inference_mode(), closing(in_order(parts, rows_of, read, workers)) as stream:
         for read_part in track(stream, "embedding", total=len(parts), transient=True, disable=quiet):
-            for start in range(0, len(read_part), batch_size):
-                rows, features = map(list, zip(*read_part[start : start + batch_size], strict=True))
+            for start in range(0, len(read_part), size):
+                rows, features = map(list, zip(*read_part[start : start + size], strict=True))
                 lengths = torch.tensor([len(one) for one in features], device=device)  # (batch,)
                 batch = pad_sequence(features, batch_first=True).to(device)  # (batch, frames, bins)
                 alike = int(lengths.min()) == batch.shape[1]

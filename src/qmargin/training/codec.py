@@ -11,10 +11,11 @@ from cattrs.errors import BaseValidationError
 from cattrs.strategies import configure_tagged_union, include_subclasses
 from cattrs.v import format_exception
 
-from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
+from qmargin.backbones import EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
 from qmargin.data.speech import Noise
 from qmargin.losses import Margin
 from qmargin.training.config import DataConfig, TrainConfig
+from qmargin.training.model_config import AnyModelConfig, ModelConfig
 from qmargin.training.speech_data import SpeechDataConfig
 
 T = TypeVar("T")
@@ -32,13 +33,14 @@ def _converter() -> Converter:
     for owner, name in ((TrainConfig, "backbone"), (DataConfig, "source"), (SpeechDataConfig, "source")):
         union = next(field.type for field in fields(owner) if field.name == name)
         configure_tagged_union(union, converter, tag_name=KIND)
-    for pair in (IResNetConfig | MobileFaceNetConfig, Noise):  # the first is what a model file holds
+    for pair in (IResNetConfig | MobileFaceNetConfig, EcapaConfig | SpeakerResNetConfig, Noise):  # two of model files
         configure_tagged_union(pair, converter, tag_name=KIND)
     noise: Any = Noise  # cattrs' types know classes only
     converter.register_structure_hook(Noise | None, lambda value, _: value and converter.structure(value, noise))
     converter.register_unstructure_hook(Noise | None, lambda value: value and converter.unstructure(value, noise))
     data = next(field.type for field in fields(TrainConfig) if field.name == "data")
     configure_tagged_union(data, converter, tag_name=KIND, default=DataConfig)  # configs of before speech say no kind
+    configure_tagged_union(AnyModelConfig, converter, tag_name=KIND, default=ModelConfig)  # nor do their model files
     include_subclasses(Margin, converter, union_strategy=_tagged)
     return converter
 
@@ -70,6 +72,11 @@ def structured(text: str, kind: type[T], origin: str) -> T:
     Raises:
         ValueError: not JSON, an unknown or missing key, a value of the wrong type or outside its range.
     """
+    config: T = _structured(text, kind, origin)
+    return config
+
+
+def _structured(text: str, kind: Any, origin: str) -> Any:  # noqa: ANN401 - a class, or a union of classes
     try:
         tree = json.loads(text)
         if not isinstance(tree, dict):
@@ -88,6 +95,17 @@ def structured(text: str, kind: type[T], origin: str) -> T:
 def _reason(error: BaseException, kind: type | None) -> str:
     """Our own refusals say what is wrong; cattrs words the others."""
     return str(error) if type(error) is ValueError and str(error) else format_exception(error, kind)
+
+
+def model_to_json(config: AnyModelConfig) -> str:
+    """What a model file says as JSON."""
+    return json.dumps(_converter().unstructure(config, unstructure_as=AnyModelConfig), indent=2)
+
+
+def model_from_json(text: str, origin: str) -> AnyModelConfig:
+    """What `model_to_json` wrote; errors are those of `structured`."""
+    said: AnyModelConfig = _structured(text, AnyModelConfig, origin)
+    return said
 
 
 # Settings that change how fast or how closely watched a run is, not what comes out of it.

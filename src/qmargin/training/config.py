@@ -253,10 +253,9 @@ class TrainConfig:
         if isinstance(self.data, SpeechDataConfig):
             if self.channels_last:
                 raise ValueError("channels_last is an order of pixels: leave it off for speech")
-            if self.validation.watch is not None or self.validation.bins:
+            if self.validation.bins:
                 raise ValueError(
-                    "validation.watch keeps the best weights in a model file, and validation.bins are pairs of images: "
-                    "both are for images; for speech, validation.every alone reports figures on held-out speakers"
+                    "validation.bins are pairs of images: for speech, hold out speakers with data.validation_identities"
                 )
         if self.backbone.input_shape != self.data.input_shape:
             raise ValueError(
@@ -272,10 +271,24 @@ class TrainConfig:
         return self.data
 
     @property
+    def speech_data(self) -> SpeechDataConfig:
+        """The data of a run on speech; a ValueError where it is one on images."""
+        if isinstance(self.data, DataConfig):
+            raise ValueError("this run was trained on images, and recordings were asked for: give a run on speech")
+        return self.data
+
+    @property
     def image_backbone(self) -> IResNetConfig | MobileFaceNetConfig:
         """The backbone of a run on images; a ValueError where it is one on speech."""
         if isinstance(self.backbone, EcapaConfig | SpeakerResNetConfig):
             raise ValueError("this run was trained on speech, and a backbone of images was asked for")
+        return self.backbone
+
+    @property
+    def speech_backbone(self) -> EcapaConfig | SpeakerResNetConfig:
+        """The backbone of a run on speech; a ValueError where it is one on images."""
+        if isinstance(self.backbone, IResNetConfig | MobileFaceNetConfig):
+            raise ValueError("this run was trained on images, and a backbone of speech was asked for")
         return self.backbone
 
 

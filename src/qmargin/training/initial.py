@@ -1,23 +1,28 @@
 """The first weights of a run that does not start from chance: those of a run, a model file, or arcface_torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from qmargin.backbones import IResNet, read_arcface_torch
 from qmargin.backbones.arcface_torch import EXTENSIONS
-from qmargin.heads import Head
+from qmargin.heads import Head, ShardedHead
 from qmargin.training.folder import RunFolder
 from qmargin.training.model_file import SUFFIX, open_model
 from qmargin.training.newest import newest_state
 from qmargin.training.parallel import fill
-from qmargin.training.weights import check_fit, load_weights
+from qmargin.training.speech_data import SpeechDataConfig
+from qmargin.training.weights import AnyStored, check_fit, load_weights
 
+SAME_HEAD = "init_head needs the same identities and head: leave it off"
 ADVICE = "init_from needs the same network: set the backbone's fields to those of the file"
 
 
-def load_initial(path: Path, backbone: nn.Module, head: Head | None = None) -> None:
+def load_initial(
+    path: Path, backbone: nn.Module, head: Head | None = None, speeds: Sequence[float] | None = None
+) -> None:
     """Overwrite fresh weights.
 
     Args:
@@ -26,21 +31,63 @@ def load_initial(path: Path, backbone: nn.Module, head: Head | None = None) -> N
         backbone: its weights are replaced.
         head: its prototypes (of a `ShardedHead` those of its rank) are replaced too, where given; `path` is then a run
             of the same identities.
+        speeds: of the new training on speech, in the order of their blocks of classes (`SpeechAugmentation.blocks`);
+            where the run in `path` had others beside these, the prototypes of its others are dropped.
 
     Raises:
-        ValueError: no such file, another network, other numbers of identities, or a file without prototypes.
+        ValueError: no such file, another network, other numbers of identities, a speed that the run did not have, or a
+            file without prototypes.
     """
     if head is not None and path.suffix in _READERS:
         raise ValueError(f"init_head needs the folder of a run: {path} holds a backbone alone")
     if path.suffix in _READERS:
         _READERS[path.suffix](path, backbone)
         return
-    with newest_state(RunFolder(path), head) as saved:
+    run = RunFolder(path)
+    theirs = None if head is None or speeds is None else _speeds_of(run)
+    other_speeds = theirs is not None and tuple(speeds or ()) != theirs  # its classes are numbered otherwise
+    with newest_state(run, None if other_speeds else head) as saved:
         if saved is None:
             raise ValueError(f"no checkpoint at {path}: init_from is the folder of a run that has one, or a model file")
         load_weights(backbone, saved.get("average") or saved["backbone"], ADVICE)
-        if head is not None:
-            load_weights(head, saved["head"], "init_head needs the same identities and head: leave it off")
+        if head is not None and other_speeds:
+            _load_speeds(head, saved["head"], speeds or (), theirs or ())
+        elif head is not None:
+            load_weights(head, saved["head"], SAME_HEAD)
+
+
+def _speeds_of(run: RunFolder) -> tuple[float, ...] | None:
+    """Speeds of a run on speech, in the order of their blocks of classes."""
+    data = run.read_config().data
+    return data.augmentation.blocks if isinstance(data, SpeechDataConfig) else None
+
+
+def _load_speeds(head: Head, stored: Mapping[str, AnyStored], ours: Sequence[float], theirs: Sequence[float]) -> None:
+    """The blocks of classes of those speeds that both trainings have; a sharded head takes its rows of them."""
+    unknown = [speed for speed in ours if speed not in theirs]
+    if unknown:
+        raise ValueError(
+            f"init_head takes the prototypes of each speed, and the run in init_from had the speeds "
+            f"{', '.join(map('{:g}'.format, theirs))}, not {unknown[0]:g}: set data.augmentation.speeds to some of "
+            "them, or leave init_head off"
+        )
+    classes = stored["weight"].shape[0]
+    blocks = torch.arange(classes).view(len(theirs), -1)  # (speeds, speakers)
+    rows = torch.cat([blocks[theirs.index(speed)] for speed in ours])  # (classes kept,)
+    if len(rows) != head.num_classes:
+        raise ValueError(
+            f"the run in init_from has {len(rows)} classes at these speeds, not {head.num_classes}: {SAME_HEAD}"
+        )
+    if isinstance(head, ShardedHead):
+        rows = rows[head.class_range.start : head.class_range.stop]
+    weights = {name: _rows(tensor.read(), rows, classes) for name, tensor in stored.items()}
+    check_fit(head, weights, SAME_HEAD)
+    head.load_state_dict(weights)
+
+
+def _rows(tensor: Tensor, rows: Tensor, classes: int) -> Tensor:
+    """Some rows of what has a row for each class; of other tensors all."""
+    return tensor[rows] if tensor.ndim and len(tensor) == classes else tensor
 
 
 def _of_model_file(path: Path, backbone: nn.Module) -> None:

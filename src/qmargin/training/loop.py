@@ -18,6 +18,7 @@ from qmargin.training.newest import newest_state
 from qmargin.training.ranks import World, processes
 from qmargin.training.sampling import training_order
 from qmargin.training.signals import Interrupted, stop_on_signals
+from qmargin.training.speech_data import SpeechDataConfig
 from qmargin.training.state import TrainingState
 from qmargin.training.step import train_step
 from qmargin.training.validation import Validate, Validation
@@ -129,7 +130,8 @@ def _steps(config: TrainConfig, order: ShuffledBatches) -> int:
 def _initialise(config: TrainConfig, state: TrainingState, run: RunFolder) -> None:
     """First weights that are not from chance, where asked for and the run is new."""
     if config.init_from is not None and not run.has_checkpoint():
-        load_initial(config.init_from, state.backbone, state.head if config.init_head else None)
+        speeds = config.data.augmentation.blocks if isinstance(config.data, SpeechDataConfig) else None
+        load_initial(config.init_from, state.backbone, state.head if config.init_head else None, speeds)
 
 
 def read_samples(config: TrainConfig) -> SampleTable:

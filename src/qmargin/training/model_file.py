@@ -6,15 +6,15 @@ safetensors opens the weights, and every command of qmargin that takes a run's f
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from qmargin._files import replacing
-from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
-from qmargin.data import ImageFormat
-from qmargin.training.codec import structured, to_json
+from qmargin.training.codec import model_from_json, model_to_json
+from qmargin.training.config import TrainConfig
+from qmargin.training.model_config import AnyModelConfig, ModelConfig, SpeechModelConfig
+from qmargin.training.speech_data import SpeechDataConfig
 from qmargin.training.tensorfile import Stored, TensorFileError, map_file, write_tensors
 from qmargin.training.weights import load_weights
 
@@ -22,21 +22,22 @@ SUFFIX = ".safetensors"
 MODEL_KEY = "qmargin_model"  # of the metadata, here and in exported ONNX models
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """What a model file says beside its weights."""
+def model_config(config: TrainConfig, source: str, step: int) -> AnyModelConfig:
+    """What a model file says of the backbone of a training, on images or on speech.
 
-    backbone: IResNetConfig | MobileFaceNetConfig
-    """The network."""
-    image: ImageFormat
-    """What it takes: images of this format, scaled to [-1, 1] as `qmargin.data.normalise` does."""
-    source: str
-    """Where the weights come from: recipe and loss of a run, or the file that was imported."""
-    step: int = 0
-    """Training step of the weights; 0 where that is not known."""
+    Args:
+        config: of the training.
+        source: see `ModelConfig`.
+        step: of the weights.
+    """
+    if isinstance(config.data, SpeechDataConfig):
+        return SpeechModelConfig(
+            backbone=config.speech_backbone, front_end=config.data.front_end, source=source, step=step
+        )
+    return ModelConfig(backbone=config.image_backbone, image=config.data.image, source=source, step=step)
 
 
-def write_model(path: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+def write_model(path: Path, config: AnyModelConfig, weights: Mapping[str, Tensor]) -> None:
     """Write a model file, atomically.
 
     Args:
@@ -51,11 +52,11 @@ def write_model(path: Path, config: ModelConfig, weights: Mapping[str, Tensor]) 
     """
     check_suffix(path)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        write_tensors(file, dict(weights), {MODEL_KEY: to_json(config)})
+        write_tensors(file, dict(weights), {MODEL_KEY: model_to_json(config)})
 
 
 @contextmanager
-def open_model(path: Path) -> Iterator[tuple[ModelConfig, dict[str, Stored]]]:
+def open_model(path: Path) -> Iterator[tuple[AnyModelConfig, dict[str, Stored]]]:
     """Yield the config of a model file and its weights, which are still in the file.
 
     Raises:
@@ -72,12 +73,12 @@ def open_model(path: Path) -> Iterator[tuple[ModelConfig, dict[str, Stored]]]:
                     f"{path} is a safetensors file without a qmargin model in it: weights alone do not say what takes "
                     "them; use a file of qmargin export or qmargin import, or the folder of a run"
                 )
-            yield structured(header[MODEL_KEY], ModelConfig, str(path)), tensors
+            yield model_from_json(header[MODEL_KEY], str(path)), tensors
     except (TensorFileError, OSError) as error:
         raise ValueError(f"{path} is damaged or truncated ({error}); put back a copy of it") from error
 
 
-def read_model(path: Path) -> tuple[ModelConfig, nn.Module]:
+def read_model(path: Path) -> tuple[AnyModelConfig, nn.Module]:
     """The config and the network of a model file, in evaluation mode on the CPU; errors are those of `open_model`."""
     with open_model(path) as (config, weights):
         network = config.backbone.build()

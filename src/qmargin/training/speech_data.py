@@ -1,6 +1,7 @@
 """The speech of a training run: what `DataConfig` is for images."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from torch import Tensor
 from qmargin.data import ShuffledBatches
 from qmargin.data._checks import check_counts
 from qmargin.data.sample_table import SampleTable
-from qmargin.data.speech import FrontEnd, SpeechAugmentation, SpeechBatches, SpeechSource, Utterances
+from qmargin.data.speech import FeatureCache, FrontEnd, SpeechAugmentation, SpeechBatches, SpeechSource, Utterances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,9 @@ class SpeechDataConfig:
     """How evenly speakers are drawn: 0 each utterance once an epoch, 1 each speaker as often; see `BalancedBatches`."""
     workers: int = 2
     """Threads that read recordings and compute features."""
+    feature_cache: Path | None = None
+    """Folder that keeps features of whole utterances, computed when they are first met, for each speed; training then
+    cuts segments from them, without dither, and noise cannot be added. None computes features of each segment."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no sense."""
@@ -39,6 +43,11 @@ class SpeechDataConfig:
             raise ValueError(f"data.class_balance must be in [0, 1], got {self.class_balance!r}")
         check_counts("data", 0, validation_identities=self.validation_identities)
         check_counts("data", 1, frames=self.frames, workers=self.workers)
+        if self.feature_cache is not None and self.augmentation.noise is not None:
+            raise ValueError(
+                "data.feature_cache keeps features of clean recordings, and data.augmentation.noise is added to waves: "
+                "set one of them to None"
+            )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -60,7 +69,8 @@ class SpeechDataConfig:
     def batches(self, samples: SampleTable, order: ShuffledBatches) -> SpeechBatches:
         """Training batches of the recordings, in that order."""
         assert isinstance(samples, Utterances), "they come from `source`"
-        return SpeechBatches(samples, self.front_end, self.frames, self.augmentation, order, self.workers)
+        cache = None if self.feature_cache is None else FeatureCache(self.feature_cache, self.front_end)
+        return SpeechBatches(samples, self.front_end, self.frames, self.augmentation, order, self.workers, cache)
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """What the backbone takes, of a batch's `inputs` on its device: features (batch, frames, bins) as they are."""

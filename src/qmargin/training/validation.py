@@ -9,7 +9,7 @@ from torch import nn
 from qmargin.training.checkpoint import State
 from qmargin.training.config import TrainConfig
 from qmargin.training.log import TrainingLog
-from qmargin.training.model_file import ModelConfig, write_model
+from qmargin.training.model_file import model_config, write_model
 from qmargin.training.parallel import gathered
 from qmargin.training.ranks import SilentLog, own_rank
 from qmargin.training.state import TrainingState
@@ -100,7 +100,4 @@ class Validation:
             return
         config = self.config
         source = f"qmargin recipe {config.recipe}, loss {config.loss.name}, best {self.settings.watch}"
-        said = ModelConfig(
-            backbone=config.image_backbone, image=config.image_data.image, source=source, step=state.step
-        )
-        write_model(self.best, said, weights)
+        write_model(self.best, model_config(config, source, state.step), weights)

@@ -13,6 +13,7 @@ from tests.voices import hum
 from qmargin.data import ShuffledBatches
 from qmargin.data.speech import (
     FrontEnd,
+    RecordedNoise,
     SpecAugment,
     SpeechAugmentation,
     SpeechBatch,
@@ -141,3 +142,26 @@ def test_an_order_of_other_samples_is_refused(voices: Path) -> None:
 def test_augmentation_refuses_values_outside_their_range(change: dict[str, Any], law: str) -> None:
     with pytest.raises(ValueError, match=law):
         SpeechAugmentation(**change)
+
+
+def test_musan_and_impulse_responses_are_mixed_in_where_they_lie(voices: Path, tmp_path: Path) -> None:
+    noise = RecordedNoise(musan=tmp_path / "musan", impulse_responses=tmp_path / "rirs")
+    change = SpeechAugmentation(noise=noise, noise_probability=1.0)
+    with pytest.raises(ValueError, match=r"no folder .*(musan/(noise|speech|music)|rirs): give the one that holds"):
+        list(loader(voices, change).iterate(0, 1))
+    for number, kind in enumerate(("noise", "speech", "music")):
+        folder = tmp_path / "musan" / kind / "free-sound"
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "a.wav", hum(2.0, pitch=300.0 + 100.0 * number), 16_000)
+    rooms = tmp_path / "rirs" / "smallroom" / "Room001"
+    rooms.mkdir(parents=True)
+    response = np.zeros(4000, np.float32)
+    response[[100, 900, 2400]] = 0.5, 0.3, 0.1
+    soundfile.write(rooms / "a.wav", response, 16_000)
+    noisy, again = list(loader(voices, change).iterate(0, 4)), list(loader(voices, change, workers=1).iterate(0, 4))
+    clean = list(loader(voices, SpeechAugmentation(noise_probability=1.0)).iterate(0, 4))
+    assert all(same(*pair) for pair in zip(noisy, again, strict=True))
+    for with_noise, without in zip(noisy, clean, strict=True):  # the same segments, all of them changed
+        difference = (with_noise.features - without.features).abs().mean(dim=(1, 2))
+        assert (difference > 0.05).all()
+        assert torch.equal(with_noise.labels, without.labels)

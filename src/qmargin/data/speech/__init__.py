@@ -8,6 +8,7 @@
 from qmargin.data.speech.augment import SpeechAugmentation as SpeechAugmentation
 from qmargin.data.speech.batches import SpeechBatch as SpeechBatch
 from qmargin.data.speech.batches import SpeechBatches as SpeechBatches
+from qmargin.data.speech.cache import FeatureCache as FeatureCache
 from qmargin.data.speech.corrupt import Noise as Noise
 from qmargin.data.speech.corrupt import RecordedNoise as RecordedNoise
 from qmargin.data.speech.corrupt import SyntheticNoise as SyntheticNoise
@@ -17,8 +18,10 @@ from qmargin.data.speech.fbank import recording_features as recording_features
 from qmargin.data.speech.folders import read_speaker_folders as read_speaker_folders
 from qmargin.data.speech.kaldi import read_kaldi as read_kaldi
 from qmargin.data.speech.lhotse import read_lhotse as read_lhotse
+from qmargin.data.speech.shar import read_shar as read_shar
 from qmargin.data.speech.sources import KaldiFolders as KaldiFolders
 from qmargin.data.speech.sources import LhotseManifests as LhotseManifests
+from qmargin.data.speech.sources import LhotseShar as LhotseShar
 from qmargin.data.speech.sources import SpeakerFolders as SpeakerFolders
 from qmargin.data.speech.sources import SpeechSource as SpeechSource
 from qmargin.data.speech.sources import SpeechTable as SpeechTable
@@ -37,9 +40,11 @@ from qmargin.data.speech.wespeaker import read_wespeaker_shards as read_wespeake
 
 __all__ = [
     "AudioFormat",
+    "FeatureCache",
     "FrontEnd",
     "KaldiFolders",
     "LhotseManifests",
+    "LhotseShar",
     "Noise",
     "RecordedNoise",
     "Recording",
@@ -58,6 +63,7 @@ __all__ = [
     "read_kaldi",
     "read_lhotse",
     "read_segment",
+    "read_shar",
     "read_speaker_folders",
     "read_speech_table",
     "read_wave",

@@ -40,8 +40,13 @@ class SpeechAugmentation:
         """Classes of so many speakers."""
         return speakers * len(self.speeds)
 
+    @property
+    def blocks(self) -> tuple[float, ...]:
+        """Speeds in the order of their blocks of classes: speed 1 first, so speakers keep their labels in it."""
+        return tuple(sorted(self.speeds, key=lambda speed: (speed != 1.0, speed)))
+
     def draw_speed(self, generator: np.random.Generator) -> tuple[int, float]:
-        """Block of classes and speed of a segment; speed 1 is block 0, so speakers keep their labels in it."""
-        ordered = sorted(self.speeds, key=lambda speed: (speed != 1.0, speed))
-        block = int(generator.integers(len(ordered)))
-        return block, ordered[block]
+        """Block of classes and speed of a segment."""
+        blocks = self.blocks
+        block = int(generator.integers(len(blocks)))
+        return block, blocks[block]

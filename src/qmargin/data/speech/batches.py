@@ -11,6 +11,7 @@ from qmargin.data._checks import check_counts
 from qmargin.data.batches import in_order
 from qmargin.data.sampling import Indices, ShuffledBatches
 from qmargin.data.speech.augment import SpeechAugmentation
+from qmargin.data.speech.cache import FeatureCache, cut
 from qmargin.data.speech.fbank import Features, FrontEnd
 from qmargin.data.speech.spec_augment import spec_augment
 from qmargin.data.speech.utterances import Utterances
@@ -36,6 +37,7 @@ class SpeechBatches:
     """Training batches: shuffled, cut, changed, as features.
 
         speed -> random segment -> noise or reverberation, peak to 1 -> dither, filter banks -> mean -> masks
+        speed -> kept features of the whole utterance -> random frames -> mean -> masks        (with a `cache`)
 
     (seed, step, place in the batch) seed all that is random in a sample, so a batch is the same whatever the number of
     threads and wherever the run was resumed. `workers` batches are made ahead of the one in use.
@@ -47,6 +49,7 @@ class SpeechBatches:
         augmentation: how segments are changed.
         batches: their order; made for `len(utterances)` samples.
         workers: threads, >= 1; one batch is made by one thread.
+        cache: keeps features of whole utterances; without dither, and noise cannot be added.
 
     Raises:
         ValueError: the order is for another number of samples.
@@ -62,8 +65,13 @@ class SpeechBatches:
         augmentation: SpeechAugmentation,
         batches: ShuffledBatches,
         workers: int = 2,
+        cache: FeatureCache | None = None,
     ) -> None:
         check_counts("SpeechBatches", 1, frames=frames, workers=workers)
+        if cache is not None and augmentation.noise is not None:
+            raise ValueError(
+                "kept features are of clean recordings, and noise is added to waves: take noise off, or the cache"
+            )
         if batches.samples != len(utterances):
             raise ValueError(
                 f"the order is for {batches.samples} samples, there are {len(utterances)} utterances: make it with "
@@ -71,10 +79,12 @@ class SpeechBatches:
             )
         self.utterances = utterances
         self.front_end = front_end
+        self.frames = frames
         self.samples = front_end.samples(frames)  # of a segment
         self.augmentation = augmentation
         self.batches = batches
         self.workers = workers
+        self.cache = cache
         self._labels = utterances.labels
 
     def iterate(self, start_step: int, stop_step: int) -> Generator[SpeechBatch, None, None]:
@@ -101,6 +111,18 @@ class SpeechBatches:
         change = self.augmentation
         block, speed = change.draw_speed(generator)
         label = int(self._labels[index])
+        if self.cache is None:
+            features = self._from_wave(index, label, speed, generator)
+        else:
+            kept = self.cache.features(self.utterances.recording(index), speed)
+            features = cut(kept, self.frames, generator, subtract_mean=self.front_end.subtract_mean)
+        if change.masks is not None:
+            features = spec_augment(features, generator, change.masks)
+        return block * self.utterances.num_classes + label, features
+
+    def _from_wave(self, index: int, label: int, speed: float, generator: np.random.Generator) -> Features:
+        """Features of a segment that is read, and made noisy, now."""
+        change = self.augmentation
         wave = self._segment(index, generator, speed)
         noisy = generator.random() < change.noise_probability  # drawn in any case: settings do not move other draws
         if change.noise is not None and noisy:
@@ -108,10 +130,7 @@ class SpeechBatches:
                 wave, generator, self.front_end.audio, lambda source: self._other_voice(label, source)
             )
             wave = wave / np.maximum(np.abs(wave).max(), np.float32(1e-6))  # as WeSpeaker does
-        features = self.front_end.features(wave, generator)
-        if change.masks is not None:
-            features = spec_augment(features, generator, change.masks)
-        return block * self.utterances.num_classes + label, features
+        return self.front_end.features(wave, generator)
 
     def _segment(self, index: int, generator: np.random.Generator, speed: float) -> Wave:
         recording = self.utterances.recording(index)

@@ -85,7 +85,9 @@ class FrontEnd:
         return self.audio.sample_rate * 10 // 1000
 
 
-def fbank(wave: Wave, front_end: FrontEnd, generator: np.random.Generator | None = None) -> Features:
+def fbank(
+    wave: Wave, front_end: FrontEnd, generator: np.random.Generator | None = None, *, subtract_mean: bool | None = None
+) -> Features:
     """Log mel filter banks of a wave.
 
     Dither is added to the wave, once a sample; Kaldi adds it to each window anew, so that a sample under several
@@ -95,6 +97,7 @@ def fbank(wave: Wave, front_end: FrontEnd, generator: np.random.Generator | None
         wave: (samples,) of full scale 1, at least one window long.
         front_end: how.
         generator: draws the dither; None adds none, as for extraction.
+        subtract_mean: instead of the front-end's.
 
     Returns:
         (frames, bins).
@@ -120,7 +123,7 @@ def fbank(wave: Wave, front_end: FrontEnd, generator: np.random.Generator | None
     computer.accept_waveform(front_end.audio.sample_rate, (wave * np.float32(front_end.wave_scale)).tolist())
     computer.input_finished()
     features = np.stack([computer.get_frame(frame) for frame in range(computer.num_frames_ready)])  # (frames, bins)
-    if front_end.subtract_mean:
+    if front_end.subtract_mean if subtract_mean is None else subtract_mean:
         features -= features.mean(axis=0, dtype=np.float64).astype(np.float32)
     return features
 

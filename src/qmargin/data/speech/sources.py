@@ -7,26 +7,27 @@ from pathlib import Path
 from qmargin.data.speech.folders import read_speaker_folders
 from qmargin.data.speech.kaldi import read_kaldi
 from qmargin.data.speech.lhotse import read_lhotse
+from qmargin.data.speech.shar import read_shar
 from qmargin.data.speech.tables import read_speech_table
 from qmargin.data.speech.utterances import Utterances, joined
 from qmargin.data.speech.wespeaker import read_wespeaker_raw, read_wespeaker_shards
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TrainAndTest(ABC):
-    """Two places of one format: people to train on and, where there are any, others to judge on."""
+class _Places(ABC):
+    """Places of one format: people to train on and, where there are any, others to choose settings and to judge on."""
 
     train: Path
     """The speakers to train on."""
     test: Path | None = None
     """Other speakers, to judge on pair by pair; trial lists need none."""
+    validation: Path | None = None
+    """Other speakers again, to choose settings on, where none are held out of `train`."""
 
     def read(self) -> Utterances:
-        """The utterances of both; errors are those of the format's reader."""
-        parts = [self._part(self.train, "train")]
-        if self.test is not None:
-            parts.append(self._part(self.test, "test"))
-        return joined(parts)
+        """The utterances of all; errors are those of the format's reader."""
+        places = {"train": self.train, "validation": self.validation, "test": self.test}
+        return joined([self._part(place, split) for split, place in places.items() if place is not None])
 
     @abstractmethod
     def _part(self, place: Path, split: str) -> Utterances:
@@ -34,7 +35,7 @@ class _TrainAndTest(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeakerFolders(_TrainAndTest):
+class SpeakerFolders(_Places):
     """Folders `speaker/.../utterance.wav`, as VoxCeleb is laid out (`read_speaker_folders`)."""
 
     def _part(self, place: Path, split: str) -> Utterances:
@@ -42,7 +43,7 @@ class SpeakerFolders(_TrainAndTest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KaldiFolders(_TrainAndTest):
+class KaldiFolders(_Places):
     """Kaldi data directories: wav.scp without commands, utt2spk, segments (`read_kaldi`)."""
 
     def _part(self, place: Path, split: str) -> Utterances:
@@ -50,7 +51,7 @@ class KaldiFolders(_TrainAndTest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeSpeakerRaw(_TrainAndTest):
+class WeSpeakerRaw(_Places):
     """WeSpeaker's raw lists: JSON lines of key, wav and spk (`read_wespeaker_raw`)."""
 
     def _part(self, place: Path, split: str) -> Utterances:
@@ -58,7 +59,7 @@ class WeSpeakerRaw(_TrainAndTest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeSpeakerShards(_TrainAndTest):
+class WeSpeakerShards(_Places):
     """WeSpeaker's lists of shards: tar files of wav and spk members (`read_wespeaker_shards`)."""
 
     def _part(self, place: Path, split: str) -> Utterances:
@@ -77,6 +78,14 @@ class LhotseManifests:
     def read(self) -> Utterances:
         """The utterances; errors are those of `read_lhotse`."""
         return read_lhotse(self.recordings, self.supervisions, "train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LhotseShar(_Places):
+    """Folders of lhotse's Shar: shards of cuts and of their recordings (`read_shar`)."""
+
+    def _part(self, place: Path, split: str) -> Utterances:
+        return read_shar(place, split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,4 +119,6 @@ class SpeechTable:
         return read_speech_table(self.path, splits, self.speaker_column)
 
 
-SpeechSource = SpeakerFolders | KaldiFolders | WeSpeakerRaw | WeSpeakerShards | LhotseManifests | SpeechTable
+SpeechSource = (
+    SpeakerFolders | KaldiFolders | WeSpeakerRaw | WeSpeakerShards | LhotseManifests | LhotseShar | SpeechTable
+)

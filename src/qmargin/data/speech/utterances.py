@@ -26,7 +26,7 @@ class Utterances:
     Raises:
         ValueError: a number of files, spans or bytes that is not the number of utterances.
 
-    Siblings: `qmargin.data.speech.folders`, `kaldi`, `wespeaker`, `lhotse` and `tables` make one from files.
+    Siblings: `qmargin.data.speech.folders`, `kaldi`, `wespeaker`, `lhotse`, `shar` and `tables` make one from files.
     """
 
     table: Manifest
