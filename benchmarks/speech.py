@@ -15,11 +15,13 @@ it does not change the time.
 """
 
 import argparse
+import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +52,7 @@ BACKBONES: dict[str, EcapaConfig | SpeakerResNetConfig] = {
     "ECAPA c1024": EcapaConfig(channels=1024),
     "ResNet34-TSTP": SpeakerResNetConfig(),
 }
-COLUMNS = ["threads of torch", "what", "how", "value", "unit"]
+COLUMNS = ["threads of torch", "what", "how", "value", "unit", "machine", "date"]
 
 
 def seconds_of(action: Callable[[], object], repeats: int = 3) -> float:
@@ -209,12 +211,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV to write")
     arguments = parser.parse_args()
     rows = []
+    where = [f"{platform.machine()}, torch {torch.__version__}", f"{datetime.now(timezone.utc):%Y-%m-%d}"]
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         for row in rows_of(arguments.seconds, arguments.steps):
-            rows.append([str(threads), *row])
-            print("  ".join(f"{cell:<24}" for cell in rows[-1]).rstrip(), flush=True)
+            rows.append([str(threads), *row, *where])
+            print("  ".join(f"{cell:<24}" for cell in rows[-1][:5]).rstrip(), flush=True)
             if arguments.out is not None:
                 lines = [COLUMNS, *rows]
                 text = "".join(",".join(f'"{cell}"' if "," in cell else cell for cell in line) + "\n" for line in lines)
