@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_left_out_by_name(
     scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head = scripts["head"]
-    monkeypatch.setattr(head, "available_memory", lambda: 15_000_000_000)
+    monkeypatch.setattr(head, "available_memory", lambda: 16_000_000_000)
     large = Sizes(classes=10_000_000, dim=128, batch=128)
     sides = [side for side in head.all_sides() if not side.name.startswith(("cut", "linear", "chunked"))]
     names = {side.name for side in head.that_run(sides, large)}
