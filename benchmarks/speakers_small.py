@@ -55,7 +55,7 @@ COLUMNS = (
 Utterance = Row  # of the manifest
 
 
-def study(tuning_epochs: int = 15, final_epochs: int = 30) -> Study:
+def study(tuning_epochs: int = 16, final_epochs: int = 40) -> Study:
     """The whole plan."""
     return Study(
         candidates=CANDIDATES,
