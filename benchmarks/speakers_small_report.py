@@ -34,7 +34,7 @@ ABOUT = """\
     make study-speakers MANIFEST=speech/manifest.csv
     python benchmarks/speakers_small_report.py --manifest speech/manifest.csv --out runs/speakers-small
 
-One recipe (`speakers-small`), compiled, each speed of a voice a class of its own. Each loss had the same budget: four
+One recipe (`speakers-small`), each speed of a voice a class of its own. Each loss had the same budget: four
 settings at one learning rate, then the best at half and at twice that rate, judged on 30 held-out training speakers by
 EER; then three seeds on all training speakers, judged once on the test speakers, all pairs of whole recordings by plain
 cosines. `benchmarks/results/speakers_small.csv` has a row for each run, `speakers_small_intervals.csv` and

@@ -125,7 +125,7 @@ def test_the_study_is_that_of_faces_in_names_of_speech(scripts: dict[str, Module
         phase="final", loss=find_recipe("speakers-small").losses["qmargin"], rate=0.2, seed=2, epochs=7, head_rate=0.5
     )
     config = speakers.config(run, tmp_path)
-    assert (config.seed, config.epochs, config.compile) == (2, 7, True)
+    assert (config.seed, config.epochs, config.threads) == (2, 7, 1)
     assert (config.optimizer.learning_rate, config.optimizer.head_learning_rate_factor) == (0.2, 0.5)
     assert config.data.source == KaldiFolders(train=tmp_path / "lists/train", test=tmp_path / "lists/test")
     assert (config.data.feature_cache, config.data.augmentation.noise) == (tmp_path / "features", None)
@@ -148,7 +148,6 @@ def test_a_whole_study_of_voices(
             backbone=EcapaConfig(channels=16, pooled=24, bottleneck=8, embedding_dim=12, bins=24),
             batch_size=8,
             log_every=1,
-            compile=False,
         )
 
     small = study.Study(

@@ -64,7 +64,7 @@ def speakers_small(loss: ScheduledLoss) -> TrainConfig:
         data=SpeechDataConfig(
             source=SpeechTable(path=Path("manifest.csv"), train=("train", "extra")),
             front_end=FrontEnd.wespeaker(),
-            frames=200,
+            frames=120,
             augmentation=SpeechAugmentation(speeds=SPEEDS, noise=SyntheticNoise(rooms=0), masks=SpecAugment()),
         ),
         backbone=EcapaConfig(
