@@ -106,7 +106,6 @@ def main() -> None:
             return list(csv.DictReader(file))
 
     print(heads(read("head.csv")))
-    print(heads(read("head_float32.csv")))
     print(growth(read("head_growth.csv")))
     print(table((row for row in read("head_training.csv") if int(row["step"]) in STEPS), TRAINING))
 
