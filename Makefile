@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 STAGES := divergence losses optim heads bench calibration backbones data training scoring export protocols metrics report recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study-faces study-speakers test lint format types docs clean
+.PHONY: help setup demo study-faces study-speakers test coverage lint format types docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -31,9 +31,14 @@ study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.
 study-speakers: setup ## compare the losses on real voices, MANIFEST=speech/manifest.csv; hours, goes on where it stopped
 	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)"
 
-test: setup ## the whole test suite, with coverage of src
-	# one thread a process: two processes with two threads each would wait for each other on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term
+# one thread a process: two processes with two threads each would wait for each other on two cores
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test: setup ## the whole test suite
+	$(PYTEST)
+
+coverage: setup ## the same, with the lines of src that no test runs; slower
+	$(PYTEST) --cov --cov-report=term
 
 lint: setup ## ruff: lint and format
 	$(BIN)/ruff check .
