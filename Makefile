@@ -30,6 +30,7 @@ study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.
 
 study-speakers: setup ## compare the losses on real voices, MANIFEST=speech/manifest.csv; hours, goes on where it stopped
 	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)"
+	$(BIN)/python benchmarks/speakers_small_report.py --manifest "$(MANIFEST)" --out runs/speakers-small
 
 # one thread a process: two processes with two threads each would wait for each other on two cores
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

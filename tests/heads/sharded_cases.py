@@ -158,7 +158,7 @@ def compare(training: Training, place: Place, kind: type[Head] = StreamingHead) 
         ours = train(training, place)
         theirs = train(training, None, kind, place.size)
     exact = training.dtype == torch.float64
-    close: dict[str, Any] = {"rtol": 1e-8, "atol": 1e-10} if exact else {"rtol": 1e-4, "atol": 5e-6}
+    close: dict[str, Any] = {"rtol": 1e-8, "atol": 1e-10} if exact else {"rtol": 1e-4, "atol": 1e-6}
     torch.testing.assert_close(ours.losses, theirs.losses, **close)
     for mine, one in zip(ours.stats, theirs.stats, strict=True):
         for name in one:
@@ -174,7 +174,9 @@ def compare(training: Training, place: Place, kind: type[Head] = StreamingHead) 
     sizes = [len(labels) for _, labels in training.batch(0, place.size)]
     own = theirs.by_embedding.split(sizes)[place.rank] * place.size  # DDP divides by it
     torch.testing.assert_close(ours.by_embedding, own, **close)
-    torch.testing.assert_close(ours.prototypes, theirs.prototypes, **close)
+    # a prototype's gradient has s / |w| in front, 500 here: times its rounding, the rate, momentum and fifty steps
+    moved = close if exact else {**close, "atol": 5e-6}
+    torch.testing.assert_close(ours.prototypes, theirs.prototypes, **moved)
     torch.testing.assert_close(ours.backbone, theirs.backbone, **close)
 
 

@@ -1,12 +1,15 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
+from qmargin import QMargin, StreamingHead
 from qmargin.backbones import MobileFaceNetConfig, write_arcface_torch
 from qmargin.data import OrlFaces
-from qmargin.training import AveragingConfig, RunFolder, TrainConfig, train
+from qmargin.heads import ShardedHead
+from qmargin.training import AveragingConfig, RunFolder, TrainConfig, initial, train
 from qmargin.training.checkpoint import load_checkpoint
 from qmargin.training.initial import load_initial
 from qmargin.training.model_config import ModelConfig
@@ -86,3 +89,28 @@ def test_another_network_is_refused_and_the_folder_stays_free(
         load_initial(tmp_path / "m.pth", mobile)
     with pytest.raises(ValueError, match=r"no checkpoint at "):
         load_initial(tmp_path / "nothing", tiny.backbone.build())
+
+
+class InFile(NamedTuple):
+    """A tensor as an open checkpoint has it."""
+
+    tensor: torch.Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.tensor.shape
+
+    def read(self) -> torch.Tensor:
+        return self.tensor
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_a_shard_takes_its_rows_of_the_speeds_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = {name: InFile(tensor) for name, tensor in StreamingHead(6, 4, QMargin()).state_dict().items()}
+    head = ShardedHead(3, 4, QMargin())  # three speakers, of the second speed alone
+    head.weight = torch.nn.Parameter(torch.zeros(2, 4))
+    monkeypatch.setattr(ShardedHead, "class_range", range(1, 3))  # of the last one of two ranks
+    initial._load_speeds(head, stored, (0.9,), (1.0, 0.9))  # type: ignore[arg-type]
+    assert torch.equal(head.weight, stored["weight"].tensor[4:6])
+    with pytest.raises(ValueError, match="has 6 classes at these speeds, not 3: init_head needs the same identities"):
+        initial._load_speeds(head, stored, (0.9, 1.0), (1.0, 0.9))  # type: ignore[arg-type]
