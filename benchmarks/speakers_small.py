@@ -50,7 +50,7 @@ OF_COHORTS = ("EER", MIN_DCF, tar_name(1e-3))
 COHORTS = ("children", "adults", "same gender")
 COLUMNS = (
     *KEY, *SIZES, *FIGURES, MIN_DCF, *(f"{name}, {cohort}" for cohort in COHORTS for name in OF_COHORTS),
-    VALUE, *LOGGED, "minutes", "machine", "date",
+    VALUE, *LOGGED, "precision", "minutes", "machine", "date",
 )  # fmt: skip
 Utterance = Row  # of the manifest
 
@@ -203,7 +203,7 @@ def main() -> None:
     write_lists(manifest, out)
     plan = study(arguments.tuning_epochs, arguments.final_epochs)
     people = {row["speaker"]: row for row in manifest}
-    carry_on(plan, arguments.rows, COLUMNS, partial(carry_out, out=out, people=people))
+    carry_on(plan, arguments.rows, COLUMNS, partial(carry_out, out=out, people=people), out / "claims")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/speakers_small_report.py --manifest speech/manifest.csv --out runs/speakers-small
     python benchmarks/speakers_small_report.py                         the page again, without any run
 
-While final runs are missing, there are no intervals.
+Intervals are over the seeds that every loss has. What was resampled stays in
+benchmarks/results/speakers_small_resamples, so the runs may be gone the next time.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from qmargin.report._markdown import grid, markdown_text
 from qmargin.scoring import Embeddings
 from qmargin.training import RunFolder
 from speakers_small import COHORTS, OF_COHORTS, Utterance, cohorts, read_manifest, study
-from study import FINAL, Row, Study, finished_runs, read_rows, write_rows
+from study import Row, Study, read_rows, write_rows
 from study_measured import CURVE_COLUMNS, INTERVALS, curve_rows, interval_rows
 from study_report import write_report
 
@@ -56,12 +57,17 @@ def with_min_dcf(trials: Trials) -> dict[Figure, Statistic]:
     return {**figures_for(trials), Figure(name=MIN_DCF, higher_is_better=False): lambda det: min_dcf_of(det, 0.01)}
 
 
-def measured(plan: Study, rows: Sequence[Row], out: Path, people: Mapping[str, Utterance], resamples: int) -> list[Row]:
+def measured(
+    plan: Study, rows: Sequence[Row], out: Path, people: Mapping[str, Utterance], kept: Path, resamples: int
+) -> list[Row]:
     """Intervals of every cohort, of figures and of differences to the baselines."""
     found: list[Row] = []
     for name in (ALL, *COHORTS):
         read = partial(cohort_of, name=name, people=people)
-        told = interval_rows(plan, rows, out, BASELINES, read=read, figures=with_min_dcf, resamples=resamples)
+        of_cohort = kept / name.replace(" ", "-")
+        told = interval_rows(
+            plan, rows, out, BASELINES, kept=of_cohort, read=read, figures=with_min_dcf, resamples=resamples
+        )
         found += [{"cohort": name, **row} for row in told]
     return found
 
@@ -108,11 +114,12 @@ def main() -> None:
     files = {name: arguments.results / f"speakers_small{name}.csv" for name in ("", "_intervals", "_curves")}
     rows = read_rows(files[""])
     if arguments.out is not None:
-        write_rows(files["_curves"], CURVE_COLUMNS, curve_rows(plan, rows, arguments.out))
-        if len(finished_runs(plan, rows, FINAL)) == len(plan.candidates) * len(plan.seeds):
-            people = {row["speaker"]: row for row in read_manifest(arguments.manifest)}
-            found = measured(plan, rows, arguments.out, people, arguments.resamples)
-            write_rows(files["_intervals"], COLUMNS, found)
+        curves = curve_rows(plan, rows, arguments.out, read_rows(files["_curves"]))
+        write_rows(files["_curves"], CURVE_COLUMNS, curves)
+        people = {row["speaker"]: row for row in read_manifest(arguments.manifest)}
+        kept = arguments.results / "speakers_small_resamples"
+        found = measured(plan, rows, arguments.out, people, kept, arguments.resamples)
+        write_rows(files["_intervals"], COLUMNS, found)
     intervals = read_rows(files["_intervals"])
     of_page = [row for row in intervals if row["cohort"] == ALL and row["figure"] != MIN_DCF]
     curves = read_rows(files["_curves"])

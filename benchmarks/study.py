@@ -10,15 +10,17 @@ A study has four phases, every loss with the same budget:
                 with identities held out and judged on them: what is tried here has not seen the test identities
 
 Each finished run is a row of a CSV file; a run that stands there is not trained again, and a killed one goes on from
-its checkpoint, so the same command continues a study on any day.
+its checkpoint, so the same command continues a study on any day. The same command started twice shares the runs between
+two processes, one core each.
 """
 
 import csv
+import fcntl
 import io
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qmargin._files import write_text
+from qmargin._files import make_folder, write_text
 from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
 from qmargin.metrics import det_curve, eer_of, tar_at_far_of
 from qmargin.protocols.pairs import Trials
@@ -50,6 +52,7 @@ LOGGED = (
     "prototypes_effective",
 )
 Row = dict[str, str]
+PAUSE = 5.0  # seconds until a process looks again whether the others have finished what it waits for
 
 
 class NotTriedError(ValueError):
@@ -118,29 +121,43 @@ class Study:
     """By what is added to its name; the first one should change nothing, to be what the others are compared with."""
 
     def planned(self, rows: Sequence[Row]) -> Iterator[Run]:
-        """The runs in their order; later phases rest on the rows of earlier ones, read when they are reached."""
-        for loss, settings in self.candidates.items():
-            for final in settings:
-                yield self._run("settings", loss, final, self.rate)
-        for loss in self.candidates:
-            best, _ = self.chosen(rows, loss, ("settings",))
-            for rate in self.other_rates:
-                yield self._run("rate", loss, best, rate)
+        """The runs that what is finished allows, in their order; those of `rows` are among them."""
+        settings = {
+            loss: [self._run("settings", loss, final, self.rate) for final in tried]
+            for loss, tried in self.candidates.items()
+        }
+        for own in settings.values():
+            yield from own
+        rates: dict[str, list[Run]] = {}
+        for loss, own in settings.items():
+            if _all_finished(rows, own):
+                best, _ = self.chosen(rows, loss, ("settings",))
+                rates[loss] = [self._run("rate", loss, best, rate) for rate in self.other_rates]
+                yield from rates[loss]
+        tuned = {loss: self.chosen(rows, loss) for loss, own in rates.items() if _all_finished(rows, own)}
         for seed in self.seeds:
-            for loss in self.candidates:
-                yield self._run(FINAL, loss, *self.chosen(rows, loss), seed)
-        best, rate = self.chosen(rows, self.varied)
+            for loss, found in tuned.items():
+                yield self._run(FINAL, loss, *found, seed)
+        if self.varied in tuned:
+            yield from self._varied(*tuned[self.varied])
+
+    def _varied(self, best: AlphaLoss, rate: float) -> Iterator[Run]:
         for name, change in self.variations.items():
+            loss = ScheduledLoss(name=f"{self.varied} {name}", final=best, alpha=change.alpha, support=change.support)
             yield Run(
                 phase=SCHEDULES,
-                loss=ScheduledLoss(
-                    name=f"{self.varied} {name}", final=best, alpha=change.alpha, support=change.support
-                ),
+                loss=loss,
                 rate=rate,
                 seed=self.seeds[0],
                 epochs=self.final_epochs,
                 head_rate=change.head_rate,
             )
+
+    @property
+    def size(self) -> int:
+        """Number of its runs."""
+        losses, settings = len(self.candidates), sum(map(len, self.candidates.values()))
+        return settings + losses * (len(self.other_rates) + len(self.seeds)) + len(self.variations)
 
     def _run(self, phase: str, loss: str, final: AlphaLoss, rate: float, seed: int | None = None) -> Run:
         return Run(
@@ -175,21 +192,52 @@ class Study:
         raise ValueError(f"{loss} with alpha, scale, margin {wanted} is in the CSV file, but no candidate any more")
 
 
-def carry_on(study: Study, path: Path, columns: Sequence[str], carry_out: Callable[[Run], Row]) -> list[Row]:
-    """Carry out the runs that have no row yet, one after the other; all rows. Each is in the file when its run ends."""
-    rows = read_rows(path)
-    for run in study.planned(rows):
-        if finished(rows, run) is None:
-            told = carry_out(run)
-            if told.keys() & run.key.keys():
-                raise ValueError(
-                    f"a run's figures must not be named as its key is: {sorted(told.keys() & run.key.keys())}"
-                )
-            rows.append({**run.key, **told})
-            write_rows(path, columns, rows)
-            shown = (*KEY, "EER", study.judged_by, "minutes")
-            print("  ".join(f"{name} {rows[-1].get(name, '')}" for name in dict.fromkeys(shown)), flush=True)
+def carry_on(
+    study: Study, path: Path, columns: Sequence[str], carry_out: Callable[[Run], Row], claims: Path
+) -> list[Row]:
+    """Carry out the runs that have no row yet, one after the other; all rows. Each is in the file when its run ends.
+
+    Args:
+        study: the plan.
+        path: CSV file of the rows.
+        columns: of that file.
+        carry_out: does a run, tells the cells of its row beside its key.
+        claims: folder where processes that share a study say what they are at; the system forgets the claims of one
+            that was killed.
+    """
+    make_folder(claims)
+    while len(finished_runs(study, rows := read_rows(path))) < study.size:
+        if not any(_carried_out(run, path, columns, carry_out, claims) for run in _missing(study, rows)):
+            time.sleep(PAUSE)  # another process is at all that is possible now
     return rows
+
+
+def _carried_out(run: Run, path: Path, columns: Sequence[str], carry_out: Callable[[Run], Row], claims: Path) -> bool:
+    """Carry a run out, unless another process is at it or was; whether this one did."""
+    with claimed(claims / run.folder) as mine:
+        if not mine or finished(read_rows(path), run) is not None:
+            return False
+        told = carry_out(run)
+        if told.keys() & run.key.keys():
+            raise ValueError(f"a run's figures must not be named as its key is: {sorted(told.keys() & run.key.keys())}")
+        row = {**run.key, **told}
+        with claimed(claims / "rows", wait=True):
+            write_rows(path, columns, [*read_rows(path), row])
+    shown = dict.fromkeys((*KEY, "EER", *(name for name in row if name.startswith("TAR")), "minutes"))
+    print("  ".join(f"{name} {row.get(name, '')}" for name in shown), flush=True)
+    return True
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold the file for this process; False where another one holds it, or with `wait` once it does not any more."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def trained(run: Run, config: TrainConfig, out: Path, judge: Callable[[RunFolder], Row]) -> Row:
@@ -203,6 +251,7 @@ def trained(run: Run, config: TrainConfig, out: Path, judge: Callable[[RunFolder
         "split": run.split,
         **judge(folder),
         **last_logged(folder),
+        "precision": config.precision,
         "minutes": f"{(time.perf_counter() - began) / 60:.1f}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
@@ -215,12 +264,18 @@ def finished(rows: Sequence[Row], run: Run) -> Row | None:
 
 
 def finished_runs(study: Study, rows: Sequence[Row], *phases: str) -> list[Run]:
-    """The runs of some phases that have a row, in their order."""
-    planned = []
-    with suppress(NotTriedError):  # nothing is planned beyond
-        for run in study.planned(rows):
-            planned.append(run)  # noqa: PERF402 - what came before the error counts
-    return [run for run in planned if run.phase in phases and finished(rows, run) is not None]
+    """The runs of some phases, of all where none is named, that have a row, in their order."""
+    return [
+        run for run in study.planned(rows) if (not phases or run.phase in phases) and finished(rows, run) is not None
+    ]
+
+
+def _missing(study: Study, rows: Sequence[Row]) -> list[Run]:
+    return [run for run in study.planned(rows) if finished(rows, run) is None]
+
+
+def _all_finished(rows: Sequence[Row], runs: Sequence[Run]) -> bool:
+    return all(finished(rows, run) is not None for run in runs)
 
 
 def figures(trials: Trials) -> Row:

@@ -1,15 +1,17 @@
-"""What the report of a study needs of its runs, brought into two small CSV files: intervals, and curves of training.
+"""What the report of a study needs of its runs, brought into small files: resamples, intervals, curves of training.
 
-Runs stay where they are; their embeddings and logs are read here, and never again: the report is made of CSV files.
+Runs stay where they are; their embeddings and logs are read here, and never again: the report is made of these files.
+Resamples hold error rates and nothing of a person, so they may be kept where embeddings may not: a study whose final
+runs were made on different days, or machines, still has paired intervals over all of them.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from qmargin._files import read_arrays, write_arrays
+from qmargin._files import make_folder, read_arrays, write_arrays
 from qmargin.metrics import Statistic
 from qmargin.metrics._intervals import difference_interval
 from qmargin.metrics._resampling import Plan, Resamples, evaluate
@@ -21,7 +23,7 @@ from qmargin.protocols.verification import by_name, figures_for
 from qmargin.scoring import Embeddings
 from qmargin.training import RunFolder
 from qmargin.training.log import read_log
-from study import FINAL, LOGGED, SCHEDULES, Row, Study, finished_runs
+from study import FINAL, LOGGED, SCHEDULES, Row, Run, Study, finished, finished_runs
 
 INTERVALS = ("loss", "baseline", "figure", "value", "low", "high", "won", "seeds", "resamples")
 CURVES = (*LOGGED, "scale", "alpha")
@@ -36,16 +38,29 @@ def all_pairs_of(folder: RunFolder) -> Trials:
     return all_pairs(Embeddings.load(folder.embeddings("test")))
 
 
-def curve_rows(study: Study, rows: Sequence[Row], out: Path) -> list[Row]:
-    """Curves of the finished final runs and schedules, each of at most `POINTS` points, means of what lies between."""
-    found = []
+def curve_rows(study: Study, rows: Sequence[Row], out: Path, before: Sequence[Row] = ()) -> list[Row]:
+    """Curves of the finished final runs and schedules, each of at most `POINTS` points, means of what lies between.
+
+    Args:
+        study: whose runs are read.
+        rows: of its finished runs.
+        out: folder of the runs.
+        before: curves of a former call, taken for runs whose folder is gone.
+    """
+    found: list[Row] = []
     for run in finished_runs(study, rows, FINAL, SCHEDULES):
-        log = read_log((RunFolder(out / run.folder)).log)
+        key = {"phase": run.phase, "loss": run.loss.name, "seed": str(run.seed)}
+        folder = RunFolder(out / run.folder)
+        if not folder.log.exists():
+            found += [row for row in before if key.items() <= row.items()]
+            continue
+        log = read_log(folder.log)
         names = [name for name in ("step", "epoch", *CURVES) if name in log[0]]
         values = np.array([[line[name] for name in names] for line in log])  # (lines, columns)
         for block in np.array_split(values, min(POINTS, len(values))):
-            cells = {name: f"{value:.5g}" for name, value in zip(names, block.mean(axis=0), strict=True)}
-            found.append({"phase": run.phase, "loss": run.loss.name, "seed": str(run.seed), **cells})
+            found.append(
+                {**key, **{name: f"{value:.5g}" for name, value in zip(names, block.mean(axis=0), strict=True)}}
+            )
     return found
 
 
@@ -55,53 +70,57 @@ def interval_rows(
     out: Path,
     baselines: Sequence[str],
     *,
+    kept: Path,
     read: Read = all_pairs_of,
     figures: Figures = figures_for,
     resamples: int = 400,
 ) -> list[Row]:
     """Figures of each loss over its seeds with their intervals, and its paired differences to the baselines.
 
-    They are those of `subject_bootstrap` and `paired_subject_bootstrap`, the figure averaged over the seeds; each loss
-    is resampled once, on the same draws as every other, instead of once for each difference.
+    They are those of `subject_bootstrap` and `paired_subject_bootstrap`, the figure averaged over the seeds; each run
+    is resampled once, on the same draws as every other. Seeds that not all losses have yet are left out.
 
     Args:
         study: whose final runs are read.
         rows: of its finished runs.
-        out: folder of the runs; `resamples-LOSS.npz` is left there, so that a stopped command goes on.
+        out: folder of the runs.
         baselines: losses that others are compared with.
+        kept: folder of the resamples, a small file each run: what is there is not computed again.
         read: the test trials of a run, the same for all runs.
         figures: which are told, of such trials.
         resamples: draws over subjects.
 
+    Returns:
+        Rows; none where no seed is finished.
+
     Raises:
-        ValueError: a final run is missing, or runs were scored on different trials.
+        ValueError: a run has neither embeddings nor resamples, or runs were scored on different trials.
     """
     plan = Plan(resamples=resamples)
-    runs = {
-        loss: [run for run in finished_runs(study, rows, FINAL) if run.loss.name == loss] for loss in study.candidates
-    }
-    for loss, own in runs.items():
-        if len(own) < len(study.seeds):
-            raise ValueError(f"{loss} has {len(own)} of {len(study.seeds)} final runs: let the study end first")
-    found, digests = {}, {}
-    for loss, own in runs.items():
-        found[loss], digests[loss] = _resampled(
-            loss, [RunFolder(out / run.folder) for run in own], out, read, figures, plan
-        )
-        print(f"resampled: {loss}", flush=True)
+    finals = finished_runs(study, rows, FINAL)
+    seeds = [seed for seed in study.seeds if sum(run.seed == seed for run in finals) == len(study.candidates)]
+    if not seeds:
+        return []
+    done = [run for run in finals if run.seed in seeds]
+    of_runs = [_resampled(run, finished(rows, run) or {}, out, kept, read, figures, plan) for run in done]
+    digests = {run.folder: one.digest for run, one in zip(done, of_runs, strict=True)}
     if len(set(digests.values())) > 1:
         raise ValueError(f"the runs were scored on different trials: {digests}; were images added on the way?")
-    better = dict(next(iter(found.values()))[1])
+    found = {
+        loss: _average([one.found for run, one in zip(done, of_runs, strict=True) if run.loss.name == loss])
+        for loss in study.candidates
+    }
+    better = of_runs[0].better
     told: list[Row] = []
-    for loss, (values, _) in found.items():
-        common = {"loss": loss, "seeds": str(len(study.seeds)), "resamples": str(resamples)}
+    for loss, values in found.items():
+        common = {"loss": loss, "seeds": str(len(seeds)), "resamples": str(resamples)}
         for name, one in intervals_of(values, list(better), "wilson", plan).items():
             told.append({**common, "figure": name, **_cells(value=one.estimate, low=one.low, high=one.high)})
         for baseline in baselines:
             if baseline != loss:
                 told += [
                     {**common, "baseline": baseline, **row}
-                    for row in _differences(values, found[baseline][0], better, plan)
+                    for row in _differences(values, found[baseline], better, plan)
                 ]
     return told
 
@@ -131,27 +150,54 @@ def _cells(**numbers: float) -> Row:
     return {name: f"{number:.6f}" for name, number in numbers.items()}
 
 
-def _resampled(
-    loss: str, folders: Sequence[RunFolder], out: Path, read: Read, figures: Figures, plan: Plan
-) -> tuple[tuple[Resamples, dict[str, bool]], str]:
-    """Resamples of a loss with whether higher is better, by the name of the figure, and the digest of its trials."""
-    trials = [read(folder) for folder in folders]
-    if len({one.digest for one in trials}) > 1:
-        raise ValueError(f"the runs of {loss} were scored on different trials; were images added on the way?")
-    chosen = figures(trials[0])
-    better = {figure.name: figure.higher_is_better for figure in chosen}
-    scores = np.stack([one.scores for one in trials])  # (seeds, trials)
-    kept = out / f"resamples-{loss.replace(' ', '_')}.npz"
-    state = hashlib.sha256(
-        scores.tobytes() + f"{trials[0].digest} {plan.resamples} {plan.seed} {list(better)}".encode()
-    ).hexdigest()
-    names = ("state", "estimates", "values", "of_pairs", "subjects")
-    if kept.exists():
-        saved, estimates, values, of_pairs, subjects = read_arrays(kept, *names, what="resamples")
-        if str(saved) == state:
-            return (Resamples(estimates, values, of_pairs, int(subjects)), better), trials[0].digest
-    found = evaluate({loss: scores}, trials[0].labels, trials[0].subjects, reading(by_name(chosen)), plan)
-    check_finite(found, list(better))
-    arrays = (np.array(state), found.estimates, found.values, found.of_pairs, np.array(found.subjects))
-    write_arrays(kept, **dict(zip(names, arrays, strict=True)))
-    return (found, better), trials[0].digest
+class Kept(NamedTuple):
+    """The resamples of a run."""
+
+    found: Resamples
+    better: dict[str, bool]
+    """Whether higher is better, by the name of the figure."""
+    digest: str
+    """Of the trials."""
+
+
+ARRAYS = ("of", "digest", "names", "better", "estimates", "values", "of_pairs", "subjects")
+
+
+def _resampled(run: Run, row: Row, out: Path, kept: Path, read: Read, figures: Figures, plan: Plan) -> Kept:
+    """Resamples of a run: from its file, if that is of the very row and as many draws; else of its trials."""
+    path, of = kept / f"{run.folder}.npz", f"{plan.resamples} {row['EER']} {row.get('loss value')} {row.get('date')}"
+    if path.exists():
+        saved, digest, names, better, estimates, values, of_pairs, subjects = read_arrays(
+            path, *ARRAYS, what="resamples"
+        )
+        if str(saved) == of:
+            found = Resamples(estimates, values, of_pairs, int(subjects))
+            return Kept(found, dict(zip(map(str, names), map(bool, better), strict=True)), str(digest))
+    told = _evaluated(run, read(RunFolder(out / run.folder)), figures, plan)
+    make_folder(kept)
+    write_arrays(
+        path,
+        of=np.array(of),
+        digest=np.array(told.digest),
+        names=np.array(list(told.better)),
+        better=np.array(list(told.better.values())),
+        estimates=told.found.estimates,
+        values=told.found.values,
+        of_pairs=told.found.of_pairs,
+        subjects=np.array(told.found.subjects),
+    )
+    print(f"resampled: {run.folder}", flush=True)
+    return told
+
+
+def _evaluated(run: Run, trials: Trials, figures: Figures, plan: Plan) -> Kept:
+    chosen = figures(trials)
+    found = evaluate({run.folder: trials.scores}, trials.labels, trials.subjects, reading(by_name(chosen)), plan)
+    check_finite(found, [figure.name for figure in chosen])
+    return Kept(found, {figure.name: figure.higher_is_better for figure in chosen}, trials.digest)
+
+
+def _average(seeds: Sequence[Resamples]) -> Resamples:
+    """Of figures averaged over runs on the same draws: the average of what each run's resamples are."""
+    arrays = (np.mean([getattr(one, name) for one in seeds], axis=0) for name in ("estimates", "values", "of_pairs"))
+    return Resamples(*arrays, seeds[0].subjects)

@@ -124,7 +124,7 @@ def _extent(study: Study, rows: Sequence[Row]) -> str:
         f"* Runs: {', '.join(f'{counts[phase]} of {planned[phase]} {phase}' for phase in planned)}; "
         f"{minutes / 60.0:.1f} hours, {study.tuning_epochs} epochs for settings and rates, {study.final_epochs} for "
         "final runs and schedules.",
-        f"* Machine: {'; '.join(sorted({row['machine'] for row in rows if row.get('machine')}))}.",
+        f"* Machine: {_all(rows, 'machine')}; backbones in {_all(rows, 'precision')}.",
     ]
     judged = {row["split"]: row for row in reversed(rows) if row.get("split")}
     lines += [
@@ -133,6 +133,10 @@ def _extent(study: Study, rows: Sequence[Row]) -> str:
         for split, row in judged.items()
     ]
     return "\n".join(lines)
+
+
+def _all(rows: Sequence[Row], column: str) -> str:
+    return "; ".join(sorted({row[column] for row in rows if row.get(column)}))
 
 
 def _settings(study: Study, rows: Sequence[Row]) -> str:

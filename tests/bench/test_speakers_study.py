@@ -185,6 +185,7 @@ def test_a_whole_study_of_voices(
         config(study.Run(phase="rate", loss=small_loss(), rate=0.1, seed=0, epochs=1), tmp_path / "runs")
     )
     assert samples.subset("train").num_classes == 4 + 2
+    check_report(scripts, manifest, tmp_path, monkeypatch, small)
 
 
 def check_report(
