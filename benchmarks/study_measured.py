@@ -199,5 +199,7 @@ def _evaluated(run: Run, trials: Trials, figures: Figures, plan: Plan) -> Kept:
 
 def _average(seeds: Sequence[Resamples]) -> Resamples:
     """Of figures averaged over runs on the same draws: the average of what each run's resamples are."""
-    arrays = (np.mean([getattr(one, name) for one in seeds], axis=0) for name in ("estimates", "values", "of_pairs"))
-    return Resamples(*arrays, seeds[0].subjects)
+    estimates, values, of_pairs = (
+        np.mean([getattr(one, name) for one in seeds], axis=0) for name in ("estimates", "values", "of_pairs")
+    )
+    return Resamples(estimates, values, of_pairs, seeds[0].subjects)

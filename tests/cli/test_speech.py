@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.voices import write_voices
 
+from qmargin.calibration import calibrate
 from qmargin.cli import main
+from qmargin.cli._run_trials import evenly
 from qmargin.cli.train import _with_absolute_paths
 from qmargin.data.speech import RecordedNoise, SpeakerFolders
 from qmargin.protocols.score_files import read_scores
 from qmargin.recipes import find_recipe
+from qmargin.scoring import embed_run
 from qmargin.scoring.vector_files import read_vectors
-from qmargin.training import SpeechDataConfig
+from qmargin.training import RunFolder, SpeechDataConfig
 
 TINY = """
 --data.frames 40 --data.front-end.bins 24 --backbone.bins 24 --backbone.channels 16 --backbone.pooled 24
@@ -90,6 +94,72 @@ def test_evaluate_scores_trial_lists(run: Path, voices: Path) -> None:
     by_list = ["--trials", str(voices / "trials"), "--audio-list", str(voices / "wav.scp"), "--resamples", "40"]
     main(["evaluate", str(run), *by_list])
     np.testing.assert_allclose(read_scores(run / "trials" / "scores.txt").scores, scored.scores, atol=1e-5)
+
+
+def unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    found: NDArray[np.floating] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return found
+
+
+def as_norm(first: NDArray[np.floating], second: NDArray[np.floating], cohort: NDArray[np.floating]) -> float:
+    """AS-norm 1 with the three nearest members, of one trial, as it is written."""
+    score, halves = float(first @ second), []
+    for side in (first, second):
+        nearest = np.sort(cohort @ side)[-3:]
+        halves.append((score - nearest.mean()) / nearest.std())
+    return float(np.mean(halves))
+
+
+def test_evaluate_normalises_on_the_training_speakers_and_calibrates_on_the_validation_speakers(
+    run: Path, voices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = ["evaluate", str(run), "--trials", str(voices / "trials"), "--audio", str(voices), "--resamples", "40"]
+    main([*trials, "--norm", "as-norm1", "--top-n", "3", "--calibrate"])
+    assert "cohort: 5 training speakers, 10 of their 10 utterances" in capsys.readouterr().out
+    tested = read_vectors(run / "trials" / "embeddings.npz")
+    train, held = (embed_run(RunFolder(run), split) for split in ("train", "validation"))
+    means = np.stack([train.vectors[train.identities == name].mean(axis=0) for name in np.unique(train.identities)])
+    cohort = unit(means)
+
+    people = unit(held.vectors)
+    pairs = list(combinations(range(len(people)), 2))
+    learned = calibrate(
+        {"score": [as_norm(people[a], people[b], cohort) for a, b in pairs]},
+        [int(held.identities[a] == held.identities[b]) for a, b in pairs],
+        source="by hand",
+    )
+    rows = [line.split()[1:] for line in (voices / "trials").read_text().splitlines()]
+    sides = unit(tested.vectors)[tested.locate(np.array(rows).ravel(), "trials")].reshape(len(rows), 2, -1)
+    expected = learned({"score": [as_norm(first, second, cohort) for first, second in sides]})
+    found = read_scores(run / "trials" / "scores.txt").scores
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    (report,) = json.loads((run / "trials" / "metrics.json").read_text())["lists"]
+    assert "Cllr" in report["figures"]
+    assert report["scoring"]["score"] == "as-norm1, top 3"
+    assert "all pairs of the 3 validation speakers" in report["scoring"]["calibration"]
+
+    main([*trials, "--norm", "s-norm", "--cohort-utterances", "1"])
+    assert "cohort: 5 training speakers, 5 of their 10 utterances" in capsys.readouterr().out
+    assert len(read_vectors(run / "trials" / "cohort.npz").ids) == 5
+
+
+def test_normalisation_and_calibration_say_what_they_need(
+    run: Path, voices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = ("evaluate", run, "--trials", voices / "trials", "--audio", voices)
+    assert "as-norm needs one (300 is usual)" in refused(capsys, *trials, "--norm", "as-norm1")
+    said = refused(capsys, *trials, "--norm", "as-norm1", "--top-n", 6)
+    assert "the cohort must hold at least 6 members, got 5" in said
+    few = ("--norm", "s-norm", "--cohort-utterances", 0)
+    assert "--cohort-utterances must be at least 1, got 0" in refused(capsys, *trials, *few)
+    assert "are of trial lists: give --trials LIST" in refused(capsys, "evaluate", run, "--calibrate")
+
+
+def test_a_cohort_takes_of_each_speaker_evenly() -> None:
+    labels = np.array([0, 0, 1, 0, 0, 2, 0, 2])
+    assert evenly(labels, 2).tolist() == [0, 2, 3, 5, 7]
+    assert evenly(labels, 3).tolist() == [0, 1, 2, 4, 5, 7]
+    assert evenly(labels, 9).tolist() == list(range(8))
 
 
 def test_what_is_exported_embeds_as_the_run(run: Path, voices: Path, tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import numpy as np
 import tyro
 
+from qmargin.cli import _run_trials, score
 from qmargin.cli._resamples import check_resamples, resampling_bar
 from qmargin.cli._results import say_saved, show
-from qmargin.cli._run_trials import evaluate_trials
 from qmargin.cli._thumbnails import thumbnails_of
+from qmargin.cli.score import Norm
 from qmargin.metrics import Method
 from qmargin.protocols import Trials, all_pairs, verify
 from qmargin.protocols.worst import worst_errors
@@ -33,9 +34,11 @@ Split = Literal["test", "validation", "train"]
 class Arguments:
     """Embed a run's held-out identities, score every pair of images or utterances, print and save the figures.
 
-    With --trials, a run on speech is judged on trial lists instead, by plain cosines: qmargin evaluate RUN --trials
-    veri_test2.txt --audio voxceleb1/wav. Embeddings, scores and figures are left in RUN/trials; score normalisation,
-    calibration and more are options of qmargin score, which takes these embeddings.
+    With --trials, a run on speech is judged on trial lists instead: by plain cosines, or with score normalisation on a
+    cohort of its training speakers and calibration on its validation speakers. Embeddings, scores and figures are left
+    in RUN/trials; qmargin score, which takes these embeddings and that cohort, has more options. Example:
+
+    qmargin evaluate RUN --trials veri_test2.txt --audio voxceleb1/wav --norm as-norm1 --top-n 300 --calibrate
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -58,6 +61,14 @@ class Arguments:
     """Folder of their recordings: the utterance a/b.wav of a list is AUDIO/a/b.wav."""
     audio_list: Path | None = None
     """Or lines `id path` of their recordings, as Kaldi's wav.scp."""
+    norm: Norm = "none"
+    """Of the trials' scores, as in qmargin score; the cohort are the means of the training speakers."""
+    top_n: int | None = None
+    """Training speakers that as-norm uses; 300 is usual."""
+    cohort_utterances: int = 20
+    """Utterances of each training speaker that are embedded for the cohort, at most."""
+    calibrate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Make the trials' scores log-likelihood ratios, learned on all pairs of the run's validation speakers."""
     device: str | None = None
     """Where to embed: cpu, cuda, ...; that of the training unless given."""
 
@@ -71,18 +82,10 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(f"--worst must be at least 0, got {arguments.worst}")
     folder = RunFolder(arguments.run)
     if arguments.trials or arguments.audio or arguments.audio_list:
-        evaluate_trials(
-            folder,
-            arguments.trials,
-            arguments.audio,
-            arguments.audio_list,
-            resamples=arguments.resamples,
-            method=arguments.interval,
-            worst=arguments.worst,
-            worst_far=arguments.worst_far,
-            device=arguments.device,
-        )
+        _evaluate_trials(folder, arguments)
         return
+    if arguments.norm != "none" or arguments.calibrate:
+        raise ValueError("--norm and --calibrate are of trial lists: give --trials LIST and --audio DIR too")
     asked = Asked(arguments.worst, arguments.worst_far, thumbnails=arguments.thumbnails)
     tables, paths = evaluate(
         folder,
@@ -94,6 +97,29 @@ def run(words: Sequence[str]) -> None:
     )
     show(tables)
     say_saved(paths)
+
+
+def _evaluate_trials(folder: RunFolder, arguments: Arguments) -> None:
+    out = folder.path / "trials"
+    scoring = score.Arguments(
+        trials=arguments.trials,
+        embeddings=out / "embeddings.npz",
+        out=out,
+        norm=arguments.norm,
+        top_n=arguments.top_n,
+        resamples=arguments.resamples,
+        interval=arguments.interval,
+        worst=arguments.worst,
+        worst_far=arguments.worst_far,
+    )
+    asked = _run_trials.RunTrials(
+        audio=arguments.audio,
+        audio_list=arguments.audio_list,
+        cohort_utterances=arguments.cohort_utterances,
+        calibrate=arguments.calibrate,
+        device=arguments.device,
+    )
+    _run_trials.evaluate_trials(folder, asked, scoring)
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,12 @@ from qmargin.report.anchors import anchors_of
 from qmargin.report.curve_plots import Curve
 from qmargin.report.gallery import Gallery
 from qmargin.report.verification_tables import speaker_table
-from qmargin.scoring.directions import mean_vector, speaker_means, unit_vectors
+from qmargin.scoring.directions import Vectors, mean_vector, speaker_means, unit_vectors
 from qmargin.scoring.score_norm import ScoreNorm, normalise_scores
 from qmargin.scoring.trial_cosine import trial_cosines
 from qmargin.scoring.vector_files import read_vectors
+
+Norm = Literal["none", "s-norm", "as-norm1", "as-norm2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class Arguments:
     """Layout of the trial list; read off its labels unless given."""
     mean: Path | None = None
     """Embeddings of other people; their mean is taken off every embedding, cohort included."""
-    norm: Literal["none", "s-norm", "as-norm1", "as-norm2"] = "none"
+    norm: Norm = "none"
     """Score normalisation; as-norm1 takes the members nearest to each side itself, as-norm2 to the other side."""
     cohort: Path | None = None
     """Embeddings of the cohort: nobody of the trial list."""
@@ -206,17 +208,9 @@ def _scores(arguments: Arguments, trials: TrialList) -> tuple[NDArray[np.floatin
     unit = unit_vectors(raw, mean)
     scores: NDArray[np.floating] = trial_cosines(unit, trials.first, trials.second)
     scoring = {"embeddings": str(arguments.embeddings), "mean taken off": str(arguments.mean), "score": "cosine"}
-    norm = _norm(arguments)
+    norm = norm_of(arguments)
     if norm is not None:
-        assert arguments.cohort is not None
-        cohort = read_vectors(arguments.cohort)
-        members = cohort.vectors
-        if arguments.cohort_speakers is not None:
-            table = read_utterance_table(arguments.cohort_speakers)
-            lost = [name for name in cohort.ids.tolist() if name not in table]
-            if lost:
-                raise ValueError(f"{arguments.cohort_speakers} has no speaker of {lost[0]!r} ({len(lost)} such)")
-            _, members = speaker_means(members, np.array([table[name] for name in cohort.ids.tolist()]))
+        members = cohort_of(arguments)
         scores = normalise_scores(
             trial_cosines(unit, trials.first, trials.second),
             unit,
@@ -240,7 +234,21 @@ def _scores(arguments: Arguments, trials: TrialList) -> tuple[NDArray[np.floatin
     return scores, scoring
 
 
-def _norm(arguments: Arguments) -> ScoreNorm | None:
+def cohort_of(arguments: Arguments) -> Vectors:
+    """Raw embeddings of the cohort's members (members, dim): utterances, or means of speakers."""
+    assert arguments.cohort is not None, "norm_of has looked"
+    cohort = read_vectors(arguments.cohort)
+    if arguments.cohort_speakers is None:
+        return cohort.vectors
+    table = read_utterance_table(arguments.cohort_speakers)
+    lost = [name for name in cohort.ids.tolist() if name not in table]
+    if lost:
+        raise ValueError(f"{arguments.cohort_speakers} has no speaker of {lost[0]!r} ({len(lost)} such)")
+    return speaker_means(cohort.vectors, np.array([table[name] for name in cohort.ids.tolist()]))[1]
+
+
+def norm_of(arguments: Arguments) -> ScoreNorm | None:
+    """The normalisation that was asked for; a ValueError where it and the cohort do not go together."""
     if (arguments.norm == "none") != (arguments.cohort is None):
         raise ValueError("--norm and --cohort go together: a normalisation needs a cohort, and a cohort a --norm")
     if arguments.norm == "none":

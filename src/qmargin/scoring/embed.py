@@ -156,12 +156,18 @@ def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddin
         split: "train", "validation" or "test".
         device: where to compute; that of the training unless given.
     """
-    model = trained_backbone(run, device)
-    manifest = read_samples(model.config)
-    check_manifest(manifest, model.origin, run)
-    embeddings = model.embed(manifest.subset(split))
+    model, samples = trained_samples(run, device)
+    embeddings = model.embed(samples.subset(split))
     embeddings.save(run.embeddings(split))
     return embeddings
+
+
+def trained_samples(run: RunFolder, device: str | None = None) -> "tuple[Trained, SampleTable]":
+    """The newest weights of a run and the samples of all its splits; a ValueError where the data has changed since."""
+    model = trained_backbone(run, device)
+    samples = read_samples(model.config)
+    check_manifest(samples, model.origin, run)
+    return model, samples
 
 
 def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None) -> Embeddings:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qmargin.data.columns import Indices
 from qmargin.data.manifest import Manifest
 from qmargin.data.speech.wav import Recording
 
@@ -79,15 +80,18 @@ class Utterances:
             None if place is None else (int(place[index, 0]), int(place[index, 1])),
         )
 
+    def take(self, rows: Indices) -> "Utterances":
+        """The utterances of some rows, in that order; labels are counted anew."""
+        return Utterances(
+            self.table.take(rows),
+            tuple(self.files[row] for row in rows.tolist()),
+            None if self.spans is None else self.spans[rows],
+            None if self.bytes_at is None else self.bytes_at[rows],
+        )
+
     def subset(self, split: str) -> "Utterances":
         """The utterances of one split, in order; labels are counted anew. Errors are those of `Manifest.subset`."""
-        kept = [index for index, value in enumerate(self.table.split) if value == split]
-        return Utterances(
-            self.table.subset(split),
-            tuple(self.files[index] for index in kept),
-            None if self.spans is None else self.spans[kept],
-            None if self.bytes_at is None else self.bytes_at[kept],
-        )
+        return self.take(self.table.people.in_split(split))
 
     def hold_out(self, identities: int, seed: int) -> "Utterances":
         """Move some train speakers, chosen by `seed`, to the split "validation"; as `Manifest.hold_out`."""
