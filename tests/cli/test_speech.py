@@ -1,6 +1,7 @@
 """A run on speech, from folders of recordings to figures, as a user of the command line meets it."""
 
 import json
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -183,6 +184,21 @@ def test_verify_decides_on_two_recordings(run: Path, voices: Path, capsys: pytes
     pair = [str(voices / "id9" / "video" / f"{utterance}.wav") for utterance in range(2)]
     main(["verify", *pair, "--run", str(run)])
     assert "3 people of the validation split" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_front_end_of_the_checkpoint_is_the_one_that_embeds(
+    run: Path, voices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A config.json that was edited, or put beside other weights, is not believed."""
+    other = shutil.copytree(run, tmp_path / "other")
+    text = (other / "config.json").read_text()
+    (other / "config.json").write_text(text.replace('"hamming"', '"povey"'))
+    assert text != (other / "config.json").read_text()
+    said = refused(capsys, "embed", other, "--audio", voices, "--out", tmp_path / "x.npz")
+    assert "were not trained on: put back its front-end" in said
+    assert "'window': 'hamming'" in said
+    (other / "config.json").write_text(text)
+    main(["embed", str(other), "--audio", str(voices), "--out", str(tmp_path / "x.npz")])
 
 
 def test_images_and_recordings_are_not_mixed_up(

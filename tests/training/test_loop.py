@@ -71,7 +71,8 @@ def started(out: Path, step: int, *more: str) -> Iterator["subprocess.Popen[byte
 def assert_same_bits(run: RunFolder, other: RunFolder) -> None:
     """Weights, momentum, generators and counters of two runs are equal, bit for bit."""
     first, second = load_checkpoint(run.checkpoint), load_checkpoint(other.checkpoint)
-    assert first.pop("manifest") == second.pop("manifest")
+    for text in ("manifest", "input"):
+        assert first.pop(text) == second.pop(text)
     settings = [[optimizer.pop("param_groups") for optimizer in run["optimizers"].values()] for run in (first, second)]
     assert settings[0] == settings[1]
     torch.testing.assert_close(first, second, rtol=0, atol=0)

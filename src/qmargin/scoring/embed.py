@@ -1,5 +1,6 @@
 """From samples to embeddings, no randomness: an image and its mirror, raw embeddings added; a recording as it is."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from qmargin.scoring.torchscript_model import TorchScriptBackbone
 from qmargin.training import DataConfig, RunFolder, SpeechDataConfig, TrainConfig
 from qmargin.training.checkpoint import State, open_checkpoint
 from qmargin.training.loop import check_manifest, read_samples
+from qmargin.training.model_file import input_json
 from qmargin.training.state import check_device
 from qmargin.training.weights import load_weights
 
@@ -241,6 +243,17 @@ def trained_backbone(run: RunFolder, device: str | None = None) -> Trained:
     check_device(device)
     backbone = config.backbone.build().to(device)
     with open_checkpoint(run.checkpoint) as saved:  # the head, often far larger, stays on the disk
+        _check_input(saved, config, run)
         load_weights(backbone, saved.get("average") or saved["backbone"])
         origin = {"manifest": saved["manifest"], "step": int(saved["step"])}
     return Trained(config, backbone.eval(), device, origin)
+
+
+def _check_input(saved: State, config: TrainConfig, run: RunFolder) -> None:
+    """Refuse a config.json whose front-end or image format is not the one that the weights were trained on."""
+    trained = saved.get("input", input_json(config))  # checkpoints of before do not say it
+    if trained != input_json(config):
+        raise ValueError(
+            f"{run.config} says what the weights of {run.checkpoint} were not trained on: put back its "
+            f"{'front-end' if isinstance(config.data, SpeechDataConfig) else 'image'}, {json.loads(trained)}"
+        )

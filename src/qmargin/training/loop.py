@@ -14,6 +14,7 @@ from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
 from qmargin.training.guard import naming_the_batch
 from qmargin.training.initial import load_initial
+from qmargin.training.model_file import input_json
 from qmargin.training.newest import newest_state
 from qmargin.training.ranks import World, processes
 from qmargin.training.sampling import training_order
@@ -77,7 +78,7 @@ def _train(
 
     def whole_state() -> State:
         progress = {"sampler": whole.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
-        return {**state.state_dict(), "validation": validation.state_dict(), **progress}
+        return {**state.state_dict(), "validation": validation.state_dict(), "input": input_json(config), **progress}
 
     with world.locked(run):
         world.first(lambda: run.open(config, resume=resume))

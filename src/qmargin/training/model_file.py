@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from qmargin._files import replacing
-from qmargin.training.codec import model_from_json, model_to_json
+from qmargin.training.codec import model_from_json, model_to_json, to_json
 from qmargin.training.config import TrainConfig
 from qmargin.training.model_config import AnyModelConfig, ModelConfig, SpeechModelConfig
 from qmargin.training.speech_data import SpeechDataConfig
@@ -35,6 +35,15 @@ def model_config(config: TrainConfig, source: str, step: int) -> AnyModelConfig:
             backbone=config.speech_backbone, front_end=config.data.front_end, source=source, step=step
         )
     return ModelConfig(backbone=config.image_backbone, image=config.data.image, source=source, step=step)
+
+
+def input_json(config: TrainConfig) -> str:
+    """What the backbone of a training takes, as JSON: the front-end of recordings, or the format of images.
+
+    Every checkpoint says it beside its weights: they are of no use for anything else.
+    """
+    data = config.data
+    return to_json(data.front_end if isinstance(data, SpeechDataConfig) else data.image)
 
 
 def write_model(path: Path, config: AnyModelConfig, weights: Mapping[str, Tensor]) -> None:
