@@ -71,6 +71,17 @@ def test_one_person_under_two_names_and_images_under_a_wrong_name_come_first(
     assert f"Identities that look like one: {len(pairs)}" in shown
 
 
+def test_where_nothing_is_found_it_says_where_to_look(
+    spoiled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["clean", str(spoiled), "--no-images", "--out", str(tmp_path / "out"), "--cosine"]
+    main([*words, "1"])
+    assert "a lower --cosine or --gap lists more" in capsys.readouterr().out
+    assert read(tmp_path / "out" / "clean-identities.csv") == []
+    main([*words, "-1"])
+    assert "lists more" not in capsys.readouterr().out
+
+
 def test_without_images_pairs_alone_are_listed(spoiled: Path, tmp_path: Path) -> None:
     main(["clean", str(spoiled), "--no-images", "--cosine", "-1", "--most", "7", "--out", str(tmp_path / "out")])
     assert len(read(tmp_path / "out" / "clean-identities.csv")) == 7

@@ -99,4 +99,6 @@ def _report(tables: Sequence[Table], folder: Path) -> None:
     show([replace(table, rows=table.rows[:SHOWN]) for table in tables if table.rows])
     for table in tables:
         Console().print(f"{table.title}: {len(table.rows):,}", soft_wrap=True, markup=False, highlight=False)
+    if not any(table.rows for table in tables):
+        Console().print("Nothing is that suspicious: a lower --cosine or --gap lists more.", soft_wrap=True)
     say_saved(paths)
