@@ -199,7 +199,7 @@ def test_the_face_runs_are_those_of_their_row(scripts: dict[str, ModuleType], tm
             faces.config(replace(final, phase=phase), tmp_path / "m.csv").data.validation_identities == faces.HELD_OUT
         )
     first = next(plan.planned([]))
-    assert first.folder == "settings-CosFace-1-16-0.2-0.1-0-3"  # runs of before go on in their folders
+    assert first.folder == "settings-CosFace-1-16-0.2-0.1-0-4"  # runs of before go on in their folders
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------
