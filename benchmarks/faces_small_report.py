@@ -21,8 +21,8 @@ ABOUT = """\
     make study-faces MANIFEST=faces/manifest.csv
     python benchmarks/faces_small_report.py --out runs/faces-small
 
-One recipe (`faces-small`): crops made 40x40, a narrow IResNet-18 of 0.85 M parameters, batches of 128, SGD. Each loss had
-the same budget: four settings at one learning rate, then the best at half and at twice that rate, judged on 150
+One recipe (`faces-small`): crops made 40x40, a narrow IResNet-18 of 0.85 M parameters, batches of 128, SGD. Each loss
+had the same budget: four settings at one learning rate, then the best at half and at twice that rate, judged on 150
 held-out training identities by TAR at FAR 1e-3; then three seeds on all training identities, judged once on the test
 identities, all pairs. `benchmarks/results/faces_small.csv` has a row for each run, `faces_small_intervals.csv` and
 `faces_small_curves.csv` what tables and plots are made of."""
