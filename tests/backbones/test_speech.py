@@ -5,19 +5,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from qmargin.backbones import EcapaConfig, SpeakerResNetConfig, without_projection
+from qmargin.backbones import CamPlusPlusConfig, EcapaConfig, SpeakerResNetConfig, without_projection
+from qmargin.backbones._dense_tdnn import segment_means
 from qmargin.backbones._frames import mean_and_std
 from qmargin.backbones.ecapa import AttentivePool, Res2Conv
 
-Config = EcapaConfig | SpeakerResNetConfig
+Config = EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig
 
 CONFIGS: dict[str, Config] = {
     "ecapa": EcapaConfig(channels=64, pooled=24, bottleneck=8, embedding_dim=12, bins=16),
     "ecapa-plain": EcapaConfig(channels=32, pooled=40, bottleneck=4, embedding_dim=7, bins=80, global_context=False),
     "ecapa-stride": EcapaConfig(channels=32, pooled=24, bottleneck=8, embedding_dim=12, bins=16, stride=3),
     "resnet": SpeakerResNetConfig(blocks=(1, 2, 1, 1), width=4, embedding_dim=12, bins=16),
+    "cam++": CamPlusPlusConfig(
+        layers=(1, 3, 2), growth=8, bottleneck=16, channels=24, width=8, embedding_dim=12, bins=16
+    ),
 }
-LENGTHS = [1, 2, 7, 8, 9, 31, 64, 100]
+LENGTHS = [1, 2, 7, 8, 9, 31, 64, 100, 199, 201, 230]  # segments of CAM++ end at 200
 
 
 @pytest.fixture(params=list(CONFIGS))
@@ -28,13 +32,16 @@ def config(request: pytest.FixtureRequest) -> Config:
 @pytest.fixture
 def net(config: Config) -> nn.Module:
     """A network whose batch norms have seen something: a shift of 0 would hide a mask that is missing behind one."""
+    torch.manual_seed(0)
     net = config.build()
     generator = torch.Generator().manual_seed(3)
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean):
-                assert tensor is not None
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
+            for tensor in (module.weight, module.bias):
                 tensor.data.normal_(0.5, 0.5, generator=generator)
+    with torch.no_grad():
+        for seed in range(20):
+            net(1.0 + features(config, 50, seed=seed))
     return net
 
 
@@ -106,8 +113,9 @@ def test_embeddings_are_float32_under_autocast(config: Config, net: nn.Module) -
         (EcapaConfig(channels=512, embedding_dim=192), 6.19),
         (EcapaConfig(channels=1024, embedding_dim=192), 14.65),
         (SpeakerResNetConfig(embedding_dim=256), 6.63),
+        (CamPlusPlusConfig(), 7.18),
     ],
-    ids=["ecapa-c512", "ecapa-c1024", "resnet34"],
+    ids=["ecapa-c512", "ecapa-c1024", "resnet34", "cam++"],
 )
 def test_the_published_numbers_of_parameters(config: Config, millions: float) -> None:
     with torch.device("meta"):
@@ -116,6 +124,26 @@ def test_the_published_numbers_of_parameters(config: Config, millions: float) ->
 
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def names_of_campplus(config: CamPlusPlusConfig) -> set[str]:
+    names = {f"head.conv{n}.weight" for n in (1, 2)} | {f"head.bn{n}.{part}" for n in (1, 2) for part in NORM}
+    for stage in (1, 2):
+        place = f"head.layer{stage}"
+        names |= {f"{place}.0.shortcut.0.weight", *(f"{place}.0.shortcut.1.{part}" for part in NORM)}
+        names |= {f"{place}.{block}.conv{n}.weight" for block in (0, 1) for n in (1, 2)}
+        names |= {f"{place}.{block}.bn{n}.{part}" for block in (0, 1) for n in (1, 2) for part in NORM}
+    norms = ["tdnn.nonlinear", "out_nonlinear"]
+    names |= {"xvector.tdnn.linear.weight", "xvector.dense.linear.weight"}
+    for block, layers in enumerate(config.layers, start=1):
+        norms.append(f"transit{block}.nonlinear")
+        names.add(f"xvector.transit{block}.linear.weight")
+        for place in (f"block{block}.tdnnd{layer}" for layer in range(1, layers + 1)):
+            norms += [f"{place}.nonlinear1", f"{place}.nonlinear2"]
+            names |= {f"xvector.{place}.linear1.weight", f"xvector.{place}.cam_layer.linear_local.weight"}
+            names |= {f"xvector.{place}.cam_layer.linear{n}.{part}" for n in (1, 2) for part in ("weight", "bias")}
+    names |= {f"xvector.{norm}.batchnorm.{part}" for norm in norms for part in NORM}
+    return names | {f"xvector.dense.nonlinear.batchnorm.{part}" for part in NORM[2:]}  # it has no weights of its own
 
 
 def wespeaker_names(config: Config) -> set[str]:
@@ -130,6 +158,8 @@ def wespeaker_names(config: Config) -> set[str]:
                 if stage > 1 and block == 0:
                     names |= {f"{place}.shortcut.0.weight", *(f"{place}.shortcut.1.{part}" for part in NORM)}
         return names
+    if isinstance(config, CamPlusPlusConfig):
+        return names_of_campplus(config)
     linear = ("weight", "bias")
     layers = ["layer1", *(f"layer{n}.se_res2block.{place}" for n in (2, 3, 4) for place in (0, 2))]
     names = {f"{layer}.conv.{part}" for layer in layers for part in linear}
@@ -179,6 +209,20 @@ def test_attention_weights_each_channel_by_itself() -> None:
             torch.testing.assert_close(found[row, 5 + channel], deviation, atol=1e-5, rtol=1e-4)
 
 
+def test_the_mean_of_a_segment_is_that_of_the_frames_that_are_there() -> None:
+    x = torch.randn(3, 2, 230, generator=torch.Generator().manual_seed(0))
+    lengths = (230, 130, 70)
+    mask = torch.arange(230) < torch.tensor(lengths)[:, None]
+    found = segment_means(x * mask[:, None], mask)
+    assert found.shape == x.shape
+    for row, length in enumerate(lengths):
+        for frame in range(length):
+            start = frame // 100 * 100
+            expected = x[row, :, start : min(start + 100, length)].mean(1)
+            torch.testing.assert_close(found[row, :, frame], expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(segment_means(x, None)[0], found[0], atol=1e-6, rtol=1e-5)
+
+
 def test_statistics_are_those_of_torch_and_of_one_frame_there_are_some() -> None:
     x = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(0))
     mean, std = mean_and_std(x, None, 0.0)
@@ -220,5 +264,11 @@ def test_networks_that_cannot_be_built_are_refused() -> None:
         SpeakerResNetConfig(bins=60)
     with pytest.raises(ValueError, match=r"SpeakerResNetConfig.blocks\[2\] must be an integer >= 1, got 0"):
         SpeakerResNetConfig(blocks=(1, 1, 0, 1))
+    with pytest.raises(ValueError, match=r"CamPlusPlusConfig.bins must be a multiple of 8, got 60"):
+        CamPlusPlusConfig(bins=60)
+    with pytest.raises(ValueError, match=r"CamPlusPlusConfig.layers\[1\] must be an integer >= 1, got 0"):
+        CamPlusPlusConfig(layers=(1, 0, 1))
+    with pytest.raises(ValueError, match=r"CamPlusPlusConfig.layers must hold three counts"):
+        CamPlusPlusConfig(layers=(1, 1))  # type: ignore[arg-type] # what a user may pass
     with pytest.raises(ValueError, match=r"SpeakerResNetConfig.blocks must hold four counts"):
         SpeakerResNetConfig(blocks=(1, 1, 1))  # type: ignore[arg-type] # what a user may pass

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qmargin.backbones import EcapaConfig, SpeakerResNetConfig
+from qmargin.backbones import CamPlusPlusConfig, EcapaConfig, SpeakerResNetConfig
 from qmargin.data.speech import FrontEnd
 from qmargin.export import export_onnx, read_trained
 from qmargin.export.onnx_file import TOLERANCE
@@ -23,10 +23,11 @@ BACKBONES = (
     EcapaConfig(channels=16, pooled=24, bottleneck=8, embedding_dim=12, bins=24),
     EcapaConfig(channels=16, pooled=24, bottleneck=8, embedding_dim=12, bins=24, global_context=False, stride=3),
     SpeakerResNetConfig(blocks=(1, 1, 1, 1), width=4, embedding_dim=12, bins=24),
+    CamPlusPlusConfig(layers=(1, 2, 1), growth=4, bottleneck=8, channels=12, width=4, embedding_dim=12, bins=24),
 )
 
 
-def seen(backbone: EcapaConfig | SpeakerResNetConfig) -> nn.Module:
+def seen(backbone: EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig) -> nn.Module:
     """A network whose batch norms have seen something, in evaluation mode."""
     torch.manual_seed(0)
     network = backbone.build()
@@ -36,9 +37,9 @@ def seen(backbone: EcapaConfig | SpeakerResNetConfig) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("backbone", BACKBONES, ids=["ecapa", "ecapa-stride", "resnet"])
+@pytest.mark.parametrize("backbone", BACKBONES, ids=["ecapa", "ecapa-stride", "resnet", "cam++"])
 def test_any_number_of_frames_gives_what_torch_gives(
-    tmp_path: Path, backbone: EcapaConfig | SpeakerResNetConfig
+    tmp_path: Path, backbone: EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig
 ) -> None:
     network = seen(backbone)
     config = SpeechModelConfig(backbone=backbone, front_end=FrontEnd(bins=24), source="here", step=5)

@@ -6,6 +6,8 @@
 
 from qmargin.backbones.arcface_torch import read_arcface_torch as read_arcface_torch
 from qmargin.backbones.arcface_torch import write_arcface_torch as write_arcface_torch
+from qmargin.backbones.cam_plus_plus import CamPlusPlus as CamPlusPlus
+from qmargin.backbones.cam_plus_plus import CamPlusPlusConfig as CamPlusPlusConfig
 from qmargin.backbones.ecapa import Ecapa as Ecapa
 from qmargin.backbones.ecapa import EcapaConfig as EcapaConfig
 from qmargin.backbones.iresnet import IResNet as IResNet
@@ -17,6 +19,8 @@ from qmargin.backbones.speaker_resnet import SpeakerResNetConfig as SpeakerResNe
 from qmargin.backbones.wespeaker import without_projection as without_projection
 
 __all__ = [
+    "CamPlusPlus",
+    "CamPlusPlusConfig",
     "Ecapa",
     "EcapaConfig",
     "IResNet",

@@ -66,7 +66,7 @@ class SpeakerResNetConfig:
 class Block(nn.Module):
     """Residual block `conv3x3 (stride), BN, ReLU, conv3x3, BN` plus its input, mapped where the shape changes; ReLU."""
 
-    def __init__(self, entering: int, leaving: int, stride: int) -> None:
+    def __init__(self, entering: int, leaving: int, stride: int | tuple[int, int]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(entering, leaving, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(leaving)
@@ -77,7 +77,10 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(entering, leaving, 1, stride, bias=False), nn.BatchNorm2d(leaving))
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
-        """Map (batch, entering, bins, frames) to (batch, leaving, bins / stride, frames / stride), rounded up."""
+        """Map (batch, entering, bins, frames) to (batch, leaving, bins / stride, frames / stride), rounded up.
+
+        A stride of two numbers is that of bins and that of frames.
+        """
         out = masked(functional.relu(self.bn1(self.conv1(x))), mask)
         return masked(functional.relu(self.bn2(self.conv2(out)) + self.shortcut(x)), mask)
 

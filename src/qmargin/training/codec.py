@@ -11,7 +11,7 @@ from cattrs.errors import BaseValidationError
 from cattrs.strategies import configure_tagged_union, include_subclasses
 from cattrs.v import format_exception
 
-from qmargin.backbones import EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
+from qmargin.backbones import CamPlusPlusConfig, EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
 from qmargin.data.speech import Noise
 from qmargin.losses import Margin
 from qmargin.training.config import DataConfig, TrainConfig
@@ -33,7 +33,11 @@ def _converter() -> Converter:
     for owner, name in ((TrainConfig, "backbone"), (DataConfig, "source"), (SpeechDataConfig, "source")):
         union = next(field.type for field in fields(owner) if field.name == name)
         configure_tagged_union(union, converter, tag_name=KIND)
-    for pair in (IResNetConfig | MobileFaceNetConfig, EcapaConfig | SpeakerResNetConfig, Noise):  # two of model files
+    for pair in (
+        IResNetConfig | MobileFaceNetConfig,
+        EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig,
+        Noise,
+    ):  # two of model files
         configure_tagged_union(pair, converter, tag_name=KIND)
     noise: Any = Noise  # cattrs' types know classes only
     converter.register_structure_hook(Noise | None, lambda value, _: value and converter.structure(value, noise))

@@ -13,7 +13,7 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qmargin.backbones import EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
+from qmargin.backbones import CamPlusPlusConfig, EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
 from qmargin.data import (
     Augmentation,
     ImageBatches,
@@ -158,7 +158,7 @@ class TrainConfig:
     """Name of the recipe this setting was made from."""
     data: DataConfig | SpeechDataConfig
     """Images or speech, and identities."""
-    backbone: IResNetConfig | MobileFaceNetConfig | EcapaConfig | SpeakerResNetConfig
+    backbone: IResNetConfig | MobileFaceNetConfig | EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig
     """Network from an image, or from features of speech, to its embedding."""
     loss: ScheduledLoss
     """The loss and its schedules: the one field in which compared runs differ."""
@@ -280,12 +280,12 @@ class TrainConfig:
     @property
     def image_backbone(self) -> IResNetConfig | MobileFaceNetConfig:
         """The backbone of a run on images; a ValueError where it is one on speech."""
-        if isinstance(self.backbone, EcapaConfig | SpeakerResNetConfig):
+        if isinstance(self.backbone, EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig):
             raise ValueError("this run was trained on speech, and a backbone of images was asked for")
         return self.backbone
 
     @property
-    def speech_backbone(self) -> EcapaConfig | SpeakerResNetConfig:
+    def speech_backbone(self) -> EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig:
         """The backbone of a run on speech; a ValueError where it is one on images."""
         if isinstance(self.backbone, IResNetConfig | MobileFaceNetConfig):
             raise ValueError("this run was trained on images, and a backbone of speech was asked for")

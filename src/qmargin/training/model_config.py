@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from qmargin.backbones import EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
+from qmargin.backbones import CamPlusPlusConfig, EcapaConfig, IResNetConfig, MobileFaceNetConfig, SpeakerResNetConfig
 from qmargin.data import ImageFormat
 from qmargin.data.speech import FrontEnd
 
@@ -38,7 +38,7 @@ class SpeechModelConfig:
     Sibling: `ModelConfig`.
     """
 
-    backbone: EcapaConfig | SpeakerResNetConfig
+    backbone: EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig
     """The network."""
     front_end: FrontEnd = field(default_factory=FrontEnd.wespeaker)
     """How recordings become what it takes."""
