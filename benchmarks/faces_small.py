@@ -23,37 +23,53 @@ from qmargin.protocols import all_pairs
 from qmargin.protocols.verification import tar_name
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
-from qmargin.training import TrainConfig
+from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.config import Precision
-from study import FIGURES, FINAL, KEY, LOGGED, SIZES, VALUE, Row, Run, Study, Variation, carry_on, figures, trained
+from study import (
+    FIGURES,
+    FINAL,
+    KEY,
+    LOGGED,
+    SIZES,
+    SPREAD,
+    VALUE,
+    Row,
+    Run,
+    Study,
+    Variation,
+    carry_on,
+    figures,
+    spread,
+    trained,
+)
 
 CANDIDATES: dict[str, list[AlphaLoss]] = {
-    "CosFace": [CosFace(0.2, 16.0), CosFace(0.1, 32.0), CosFace(0.2, 32.0), CosFace(0.35, 64.0)],
-    "Q-Margin 1.5": [QMargin(1.5, 0.1, 6.0), QMargin(1.5, 0.2, 6.0), QMargin(1.5, 0.1, 4.0), QMargin(1.5, 0.1, 9.0)],
-    "ArcFace": [ArcFace(0.2, 16.0), ArcFace(0.2, 32.0), ArcFace(0.3, 32.0), ArcFace(0.5, 64.0)],
+    "CosFace": [CosFace(0.2, 16.0), CosFace(0.1, 16.0), CosFace(0.2, 10.0), CosFace(0.2, 24.0)],
+    "Q-Margin 1.5": [QMargin(1.5, 0.1, 4.0), QMargin(1.5, 0.2, 4.0), QMargin(1.5, 0.1, 3.0), QMargin(1.5, 0.1, 6.0)],
+    "ArcFace": [ArcFace(0.2, 16.0), ArcFace(0.3, 16.0), ArcFace(0.2, 10.0), ArcFace(0.2, 24.0)],
     "Q-Margin 1.25": [
-        QMargin(1.25, 0.1, 12.0), QMargin(1.25, 0.1, 16.0), QMargin(1.25, 0.2, 16.0), QMargin(1.25, 0.1, 22.0),
+        QMargin(1.25, 0.1, 8.0), QMargin(1.25, 0.2, 8.0), QMargin(1.25, 0.1, 6.0), QMargin(1.25, 0.1, 12.0),
     ],
     "Q-Margin 1.1": [
-        QMargin(1.1, 0.1, 24.0), QMargin(1.1, 0.1, 32.0), QMargin(1.1, 0.2, 32.0), QMargin(1.1, 0.1, 48.0),
+        QMargin(1.1, 0.1, 20.0), QMargin(1.1, 0.2, 20.0), QMargin(1.1, 0.1, 14.0), QMargin(1.1, 0.1, 28.0),
     ],
-    "Q-Margin 2": [QMargin(2.0, 0.1, 3.0), QMargin(2.0, 0.2, 3.0), QMargin(2.0, 0.1, 2.0), QMargin(2.0, 0.1, 4.5)],
-    "entmax 1.5": [QMargin(1.5, 0.0, scale) for scale in (3.0, 4.0, 6.0, 9.0)],
-    "A3M": [A3M(1.5, 0.1, 6.0), A3M(1.5, 0.2, 6.0), A3M(1.5, 0.1, 4.0), A3M(1.5, 0.1, 9.0)],
-    "NormFace": [NormFace(scale) for scale in (8.0, 16.0, 24.0, 32.0)],
+    "Q-Margin 2": [QMargin(2.0, 0.1, 2.0), QMargin(2.0, 0.2, 2.0), QMargin(2.0, 0.1, 1.5), QMargin(2.0, 0.1, 3.0)],
+    "entmax 1.5": [QMargin(1.5, 0.0, scale) for scale in (2.0, 3.0, 4.0, 6.0)],
+    "A3M": [A3M(1.5, 0.1, 4.0), A3M(1.5, 0.2, 4.0), A3M(1.5, 0.1, 3.0), A3M(1.5, 0.1, 6.0)],
+    "NormFace": [NormFace(scale) for scale in (8.0, 12.0, 16.0, 24.0)],
 }  # fmt: skip
 VARIATIONS = {
     "as chosen": Variation(),
-    "support 100 to 5": Variation(support=SupportControl(start=100.0, end=5.0, begin=0.02, finish=0.8)),
+    "support 500 to 10": Variation(support=SupportControl(start=500.0, end=10.0, begin=0.02, finish=0.8)),
     "alpha from 1": Variation(alpha=Ramp(start=1.0, end=0.5)),
     "prototype rate x0.5": Variation(head_rate=0.5),
     "prototype rate x2": Variation(head_rate=2.0),
 }
 HELD_OUT = 150  # training identities that judge settings
-COLUMNS = (*KEY, *SIZES, *FIGURES, VALUE, *LOGGED, "precision", "minutes", "machine", "date")
+COLUMNS = (*KEY, *SIZES, *FIGURES, *SPREAD, VALUE, *LOGGED, "precision", "minutes", "machine", "date")
 
 
-def study(tuning_epochs: int = 4, final_epochs: int = 16) -> Study:
+def study(tuning_epochs: int = 8, final_epochs: int = 16) -> Study:
     """The whole plan."""
     return Study(
         candidates=CANDIDATES,
@@ -91,8 +107,12 @@ def config(run: Run, manifest: Path, precision: Precision = "float32") -> TrainC
 
 def carry_out(run: Run, manifest: Path, out: Path, precision: Precision) -> Row:
     """Train, embed, score all pairs; the cells of the run."""
-    made = config(run, manifest, precision)
-    return trained(run, made, out, lambda folder: figures(all_pairs(embed_run(folder, run.split))))
+
+    def judge(folder: RunFolder) -> Row:
+        embeddings = embed_run(folder, run.split)
+        return {**figures(all_pairs(embeddings)), **spread(embeddings)}
+
+    return trained(run, config(run, manifest, precision), out, judge)
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ from qmargin.protocols.verification import MIN_DCF, tar_name
 from qmargin.recipes import find_recipe
 from qmargin.scoring import Embeddings, embed_run
 from qmargin.training import TrainConfig
-from study import FIGURES, FINAL, KEY, LOGGED, SIZES, VALUE, Row, Run, Study, carry_on, figures, trained
+from study import FIGURES, FINAL, KEY, LOGGED, SIZES, SPREAD, VALUE, Row, Run, Study, carry_on, figures, spread, trained
 
 NAMES = {"CosFace": "AM", "ArcFace": "AAM"}  # as the speaker papers call them
 CANDIDATES: dict[str, Sequence[AlphaLoss]] = {NAMES.get(loss, loss): tried for loss, tried in OF_FACES.items()}
@@ -49,7 +49,7 @@ ADULT = 18  # years
 OF_COHORTS = ("EER", MIN_DCF, tar_name(1e-3))
 COHORTS = ("children", "adults", "same gender")
 COLUMNS = (
-    *KEY, *SIZES, *FIGURES, MIN_DCF, *(f"{name}, {cohort}" for cohort in COHORTS for name in OF_COHORTS),
+    *KEY, *SIZES, *FIGURES, *SPREAD, MIN_DCF, *(f"{name}, {cohort}" for cohort in COHORTS for name in OF_COHORTS),
     VALUE, *LOGGED, "precision", "minutes", "machine", "date",
 )  # fmt: skip
 Utterance = Row  # of the manifest
@@ -173,7 +173,7 @@ def _some(trials: Trials, name: str, kept: np.ndarray[tuple[int], np.dtype[np.bo
 def cells(embeddings: Embeddings, people: Mapping[str, Utterance]) -> Row:
     """Figures of all pairs, then those of the cohorts."""
     whole, *parts = cohorts(embeddings, people).items()
-    row = {**figures(whole[1]), MIN_DCF: _min_dcf(whole[1])}
+    row = {**figures(whole[1]), **spread(embeddings), MIN_DCF: _min_dcf(whole[1])}
     for name, trials in parts:
         own = {**figures(trials), MIN_DCF: _min_dcf(trials)}
         row |= {f"{figure}, {name}": own[figure] for figure in OF_COHORTS if figure in own}

@@ -33,12 +33,15 @@ from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
 from qmargin.metrics import det_curve, eer_of, tar_at_far_of
 from qmargin.protocols.pairs import Trials
 from qmargin.protocols.verification import FARS, tar_name
+from qmargin.scoring import Embeddings
+from qmargin.scoring.directions import unit_vectors
 from qmargin.training import RunFolder, TrainConfig, train
 from qmargin.training.log import read_log
 
 TUNING, FINAL, SCHEDULES = ("settings", "rate"), "final", "schedules"
 KEY = ("phase", "loss", "alpha", "scale", "margin", "learning rate", "seed", "epochs")
 FIGURES = ("EER", *(tar_name(far) for far in FARS))
+SPREAD = ("common direction", "effective dimensions")
 SIZES = ("split", "subjects", "genuine", "impostor")
 VALUE = "loss value"  # the log calls it "loss", which is the name of the loss here
 LOGGED = (
@@ -284,6 +287,18 @@ def figures(trials: Trials) -> Row:
     row = {"subjects": str(len(np.unique(trials.subjects))), "genuine": str(int(det.genuine))}
     row |= {"impostor": str(int(det.impostor)), "EER": f"{eer_of(det):.5f}"}
     return row | {tar_name(far): f"{tar_at_far_of(det, far).tar:.5f}" for far in FARS if far * det.impostor >= 1.0}
+
+
+def spread(embeddings: Embeddings) -> Row:
+    """How far embeddings spread out, as cells of a row: why strangers look alike where training went wrong.
+
+    "common direction": the norm of the mean of the unit embeddings, in [0, 1]. "effective dimensions": (sum l)^2 /
+    sum l^2 of the eigenvalues l of their covariance, in [1, dim].
+    """
+    unit = unit_vectors(embeddings.vectors).astype(np.float64)  # (samples, dim)
+    values = np.linalg.eigvalsh(np.cov(unit.T))  # (dim,)
+    sizes = (np.linalg.norm(unit.mean(axis=0)), values.sum() ** 2 / np.square(values).sum())
+    return {name: f"{size:.4f}" for name, size in zip(SPREAD, sizes, strict=True)}
 
 
 def last_logged(run: RunFolder) -> Row:

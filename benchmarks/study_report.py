@@ -34,6 +34,8 @@ ENDS = {
     "gradient_norm": End("gradient norm, backbone", 3),
     "prototypes_taught": End("prototypes taught", 0),
     "prototypes_effective": End("their effective number", 0),
+    "effective dimensions": End("effective dimensions, test", 1),
+    "common direction": End("common direction, test", 3),
 }
 
 
@@ -95,7 +97,9 @@ DIFFERENCES_TEXT = (
     "the two. Within noise is what is not marked, or marked ~."
 )
 TRAINING_TEXT = (
-    "The last lines of the logs of the final runs, mean over the seeds; docs/definitions.md says what the columns are."
+    "The last lines of the logs of the final runs, mean over the seeds; docs/definitions.md says what the columns are. "
+    "The last two are of the embeddings of the test identities: (sum l)^2 / sum l^2 of the eigenvalues l of their "
+    "covariance, and the norm of their mean."
 )
 SCHEDULES_TEXT = (
     "One run each, as long as the final runs, judged on held-out training identities; figures in percent. One seed: "

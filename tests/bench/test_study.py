@@ -21,6 +21,7 @@ from qmargin.metrics import paired_subject_bootstrap, subject_bootstrap
 from qmargin.protocols.pairs import Trials
 from qmargin.protocols.verification import by_name, figures_for
 from qmargin.recipes import find_recipe
+from qmargin.scoring import Embeddings
 from qmargin.training import RunFolder, TrainConfig
 
 MODULES = ("study", "study_measured", "study_plots", "study_report", "faces_small", "faces_small_report")
@@ -199,7 +200,23 @@ def test_the_face_runs_are_those_of_their_row(scripts: dict[str, ModuleType], tm
             faces.config(replace(final, phase=phase), tmp_path / "m.csv").data.validation_identities == faces.HELD_OUT
         )
     first = next(plan.planned([]))
-    assert first.folder == "settings-CosFace-1-16-0.2-0.1-0-4"  # runs of before go on in their folders
+    assert first.folder == "settings-CosFace-1-16-0.2-0.1-0-8"  # runs of before go on in their folders
+
+
+def test_the_spread_of_embeddings_is_that_of_their_directions(scripts: dict[str, ModuleType]) -> None:
+    draw = np.random.default_rng(0)
+    names = np.array(["x"] * 4000)
+
+    def told(vectors: np.ndarray[Any, Any]) -> list[float]:
+        cells = scripts["study"].spread(Embeddings(vectors.astype(np.float32), names, names))
+        return [float(cells[name]) for name in scripts["study"].SPREAD]
+
+    common, dimensions = told(draw.normal(size=(4000, 6)))
+    assert common < 0.05
+    assert dimensions == pytest.approx(6.0, abs=0.1)
+    flat = np.concatenate([draw.normal(size=(4000, 2)), np.zeros((4000, 4))], axis=1)
+    assert told(9.0 * flat)[1] == pytest.approx(2.0, abs=0.01)
+    assert told(draw.normal(size=(4000, 6)) + 20.0)[0] > 0.99
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------
