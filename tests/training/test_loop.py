@@ -200,7 +200,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_its_name_and_the_run_resumes(
         workers = [worker for server in children(process.pid) for worker in children(server)]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
-        message = process.communicate(timeout=60)[1].decode()
+        message = process.communicate(timeout=240)[1].decode()
     assert process.returncode == 2
     assert f"the process {workers[0]} that decodes images was killed by SIGKILL before its next batch" in message
     assert "--resume" in message
@@ -241,7 +241,7 @@ def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_bits(
 ) -> None:
     with started(tmp_path / "run", 10) as process:
         process.send_signal(number)
-        message = process.communicate(timeout=60)[1].decode()
+        message = process.communicate(timeout=240)[1].decode()
     assert process.returncode == 130
     assert "stopped after step" in message
     assert "--resume" in message

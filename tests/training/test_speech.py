@@ -173,11 +173,12 @@ def test_extraction_uses_the_front_end_of_the_run(tiny: TrainConfig, voices: Pat
     for size in (3, 8):  # padded and masked
         together = embed_utterances(model.backbone, table, tiny.speech_data.front_end, batch_size=size, quiet=True)
         np.testing.assert_allclose(together, first.vectors, atol=1e-4)
-    other = tiny.data
-    assert isinstance(other, SpeechDataConfig)
-    povey = replace(tiny, data=replace(other, front_end=replace(other.front_end, window="povey")), epochs=1)
-    run.config.write_text(to_json(povey))
-    assert np.abs(embed_files(run, files).vectors - first.vectors).max() > 1e-3
+    front_end = tiny.speech_data.front_end
+    povey = replace(front_end, window="povey")
+    assert np.abs(embed_utterances(model.backbone, table, povey, quiet=True) - first.vectors).max() > 1e-3
+    run.config.write_text(to_json(replace(tiny, data=replace(tiny.speech_data, front_end=povey), epochs=1)))
+    with pytest.raises(ValueError, match=r"were not trained on: put back its front-end, .*'window': 'hamming'"):
+        embed_files(run, files)
 
 
 def test_a_residual_network_trains_on_speech_too(tiny: TrainConfig, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def _table(sides: Sequence[Side], sizes: Sizes, timings: dict[str, Timing], peak
         timing, peak = timings[side.name], peaks.get(side.name)
         table.add_row(
             side.name,
-            f"{timing.median:.4f}",
+            f"{timing.median:#.3g}",
             "" if reference is None else f"{timing.median / reference:.3f}",
             "" if peak is None else bytes_text(peak.resident),
             *(f"{timing.stats[name]:.1f}" if timing.stats else "" for name in ("support_size", "candidates")),
