@@ -45,17 +45,17 @@ from study import (
 
 CANDIDATES: dict[str, list[AlphaLoss]] = {
     "CosFace": [CosFace(0.2, 16.0), CosFace(0.1, 16.0), CosFace(0.2, 10.0), CosFace(0.2, 7.0)],
-    "Q-Margin 1.5": [QMargin(1.5, 0.1, 3.0), QMargin(1.5, 0.2, 3.0), QMargin(1.5, 0.1, 2.0), QMargin(1.5, 0.1, 4.5)],
+    "Q-Margin 1.5": [QMargin(1.5, 0.1, 3.0), QMargin(1.5, 0.1, 2.0), QMargin(1.5, 0.2, 2.0), QMargin(1.5, 0.1, 1.4)],
     "ArcFace": [ArcFace(0.2, 16.0), ArcFace(0.3, 10.0), ArcFace(0.2, 10.0), ArcFace(0.2, 7.0)],
     "Q-Margin 1.1": [
-        QMargin(1.1, 0.1, 12.0), QMargin(1.1, 0.2, 12.0), QMargin(1.1, 0.1, 8.0), QMargin(1.1, 0.1, 18.0),
+        QMargin(1.1, 0.1, 12.0), QMargin(1.1, 0.1, 8.0), QMargin(1.1, 0.2, 8.0), QMargin(1.1, 0.1, 5.6),
     ],
     "Q-Margin 1.25": [
-        QMargin(1.25, 0.1, 6.0), QMargin(1.25, 0.2, 6.0), QMargin(1.25, 0.1, 4.0), QMargin(1.25, 0.1, 9.0),
+        QMargin(1.25, 0.1, 6.0), QMargin(1.25, 0.1, 4.0), QMargin(1.25, 0.2, 4.0), QMargin(1.25, 0.1, 2.8),
     ],
-    "Q-Margin 2": [QMargin(2.0, 0.1, 1.5), QMargin(2.0, 0.2, 1.5), QMargin(2.0, 0.1, 1.0), QMargin(2.0, 0.1, 2.2)],
-    "entmax 1.5": [QMargin(1.5, 0.0, scale) for scale in (2.0, 3.0, 4.5, 6.0)],
-    "A3M": [A3M(1.5, 0.1, 3.0), A3M(1.5, 0.2, 3.0), A3M(1.5, 0.1, 2.0), A3M(1.5, 0.1, 4.5)],
+    "Q-Margin 2": [QMargin(2.0, 0.1, 1.5), QMargin(2.0, 0.1, 1.0), QMargin(2.0, 0.2, 1.0), QMargin(2.0, 0.1, 0.7)],
+    "entmax 1.5": [QMargin(1.5, 0.0, scale) for scale in (3.0, 2.0, 1.4, 1.0)],
+    "A3M": [A3M(1.5, 0.1, 3.0), A3M(1.5, 0.1, 2.0), A3M(1.5, 0.2, 2.0), A3M(1.5, 0.1, 1.4)],
     "NormFace": [NormFace(scale) for scale in (7.0, 10.0, 14.0, 20.0)],
 }  # fmt: skip
 VARIATIONS = {

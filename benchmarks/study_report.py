@@ -82,7 +82,7 @@ def write_report(
     kept, mark, _ = (path.read_text(encoding="utf-8") if path.exists() else f"# {title}\n\n{MARK}").partition(MARK)
     if not mark:
         raise ValueError(f"{path} has not the line {MARK!r}: put it below what was written by hand, or remove the page")
-    write_text(path, f"{kept}{MARK}\n\n" + "\n\n".join(part.strip() for part in parts if part.strip()) + "\n")
+    write_text(path, f"{kept}{MARK}\n\n" + "\n\n".join(part.strip("\n") for part in parts if part.strip()) + "\n")
 
 
 SETTINGS_TEXT = (

@@ -399,6 +399,7 @@ def test_a_whole_study_from_images_to_its_page(
     call("faces_small_report", *report, f"--out={runs}")
     early = page.read_text()
     assert "4 of 6 final" in early
+    assert "\n    make study-faces MANIFEST" in early  # a block of code, its first line too
     assert "## Differences to" not in early
     page.write_text(early.replace("# Losses", "Read this first.\n\n# Losses"))
 
