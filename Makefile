@@ -24,17 +24,19 @@ setup: $(STAMP) ## create .venv and install the pinned dependencies
 demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write runs/demo/report.html
 	$(BIN)/qmargin demo --out runs/demo
 
-# two processes share the runs of a study: each trains with one thread
+# two processes share the runs of a study, each trains with one thread; the second ends when the first is stopped
 study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.csv; hours, goes on where it stopped
 	mkdir -p runs
 	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" > runs/faces-small-second.log 2>&1 & \
-	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" && wait
+	second=$$!; trap "kill $$second 2>/dev/null" EXIT INT TERM; \
+	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" && wait $$second
 	$(BIN)/python benchmarks/faces_small_report.py --out runs/faces-small
 
 study-speakers: setup ## compare the losses on real voices, MANIFEST=speech/manifest.csv; hours, goes on where it stopped
 	mkdir -p runs
 	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" > runs/speakers-small-second.log 2>&1 & \
-	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" && wait
+	second=$$!; trap "kill $$second 2>/dev/null" EXIT INT TERM; \
+	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" && wait $$second
 	$(BIN)/python benchmarks/speakers_small_report.py --manifest "$(MANIFEST)" --out runs/speakers-small
 
 # one thread a process: two processes with two threads each would wait for each other on two cores

@@ -157,10 +157,15 @@ class Study:
             )
 
     @property
-    def size(self) -> int:
-        """Number of its runs."""
-        losses, settings = len(self.candidates), sum(map(len, self.candidates.values()))
-        return settings + losses * (len(self.other_rates) + len(self.seeds)) + len(self.variations)
+    def sizes(self) -> dict[str, int]:
+        """Number of runs of each phase."""
+        losses, settings, rate = len(self.candidates), *TUNING
+        return {
+            settings: sum(map(len, self.candidates.values())),
+            rate: losses * len(self.other_rates),
+            FINAL: losses * len(self.seeds),
+            SCHEDULES: len(self.variations),
+        }
 
     def _run(self, phase: str, loss: str, final: AlphaLoss, rate: float, seed: int | None = None) -> Run:
         return Run(
@@ -209,7 +214,7 @@ def carry_on(
             that was killed.
     """
     make_folder(claims)
-    while len(finished_runs(study, rows := read_rows(path))) < study.size:
+    while len(finished_runs(study, rows := read_rows(path))) < sum(study.sizes.values()):
         if not any(_carried_out(run, path, columns, carry_out, claims) for run in _missing(study, rows)):
             time.sleep(PAUSE)  # another process is at all that is possible now
     return rows

@@ -11,7 +11,7 @@ import numpy as np
 
 from qmargin._files import make_folder, write_text
 from qmargin.report._markdown import grid, markdown_text
-from study import FIGURES, FINAL, SCHEDULES, TUNING, Row, Study
+from study import FIGURES, FINAL, SCHEDULES, Row, Study
 from study_plots import write_plots
 
 MARK = "<!-- written by a script from here on; what stands above is kept -->"
@@ -117,13 +117,8 @@ def _section(heading: str, text: str, table: str, plot: str | None = None) -> st
 def _extent(study: Study, rows: Sequence[Row]) -> str:
     """How far the study is, and on what."""
     minutes = sum(float(row["minutes"]) for row in rows if row.get("minutes"))
-    counts = {phase: sum(row["phase"] == phase for row in rows) for phase in (*TUNING, FINAL, SCHEDULES)}
-    planned = {
-        "settings": sum(map(len, study.candidates.values())),
-        "rate": len(study.candidates) * len(study.other_rates),
-        FINAL: len(study.candidates) * len(study.seeds),
-        SCHEDULES: len(study.variations),
-    }
+    counts = {phase: sum(row["phase"] == phase for row in rows) for phase in study.sizes}
+    planned = study.sizes
     lines = [
         f"* Runs: {', '.join(f'{counts[phase]} of {planned[phase]} {phase}' for phase in planned)}; "
         f"{minutes / 60.0:.1f} hours, {study.tuning_epochs} epochs for settings and rates, {study.final_epochs} for "

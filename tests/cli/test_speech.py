@@ -153,7 +153,9 @@ def test_normalisation_and_calibration_say_what_they_need(
     assert "the cohort must hold at least 6 members, got 5" in said
     few = ("--norm", "s-norm", "--cohort-utterances", 0)
     assert "--cohort-utterances must be at least 1, got 0" in refused(capsys, *trials, *few)
-    assert "are of trial lists: give --trials LIST" in refused(capsys, "evaluate", run, "--calibrate")
+    assert "--top-n 3 is of as-norm: give --norm" in refused(capsys, *trials, "--top-n", 3)
+    for option in (("--calibrate",), ("--top-n", 3)):
+        assert "are of trial lists: give --trials LIST" in refused(capsys, "evaluate", run, *option)
 
 
 def test_a_cohort_takes_of_each_speaker_evenly() -> None:
@@ -196,7 +198,7 @@ def test_the_front_end_of_the_checkpoint_is_the_one_that_embeds(
     assert text != (other / "config.json").read_text()
     said = refused(capsys, "embed", other, "--audio", voices, "--out", tmp_path / "x.npz")
     assert "were not trained on: put back its front-end" in said
-    assert "'window': 'hamming'" in said
+    assert "window='hamming'" in said
     (other / "config.json").write_text(text)
     main(["embed", str(other), "--audio", str(voices), "--out", str(tmp_path / "x.npz")])
 

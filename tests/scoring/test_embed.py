@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from qmargin.data.processes import decode_in_processes
 from qmargin.protocols import training_validator
 from qmargin.recipes import find_recipe
 from qmargin.scoring import Embeddings, embed, embed_files, embed_run
-from qmargin.training import AveragingConfig, train
+from qmargin.scoring.embed import _check_input
+from qmargin.training import AveragingConfig, RunFolder, train
 from qmargin.training.checkpoint import load_checkpoint
+from qmargin.training.codec import to_json
 
 
 class Flatten(torch.nn.Module):
@@ -60,6 +63,18 @@ def test_a_run_is_embedded_with_its_newest_checkpoint(tmp_path: Path) -> None:
     assert first.vectors.shape == (100, config.backbone.embedding_dim)
     assert np.array_equal(Embeddings.load(run.embeddings("test")).vectors, first.vectors)
     assert np.array_equal(embed_run(run, "test").vectors, first.vectors)
+
+
+def test_a_checkpoint_of_before_is_read(tmp_path: Path) -> None:
+    """One that does not say its input, or lacks a setting that has a default; other inputs are refused."""
+    config, run = find_recipe("faces-orl").with_loss("cosface"), RunFolder(tmp_path)
+    config = replace(config, data=replace(config.image_data, image=ImageFormat(height=28, width=23, channels=1)))
+    said = json.loads(to_json(config.image_data.image))
+    assert said.pop("fit") == "exact"
+    for saved in ({}, {"input": json.dumps(said)}):
+        _check_input(saved, config, run)
+    with pytest.raises(ValueError, match=r"were not trained on: put back its image, ImageFormat\(.*fit='resize'"):
+        _check_input({"input": json.dumps({**said, "fit": "resize"})}, config, run)
 
 
 def test_images_are_decoded_by_the_workers_of_the_config_and_the_embeddings_are_the_same(

@@ -177,7 +177,7 @@ def test_extraction_uses_the_front_end_of_the_run(tiny: TrainConfig, voices: Pat
     povey = replace(front_end, window="povey")
     assert np.abs(embed_utterances(model.backbone, table, povey, quiet=True) - first.vectors).max() > 1e-3
     run.config.write_text(to_json(replace(tiny, data=replace(tiny.speech_data, front_end=povey), epochs=1)))
-    with pytest.raises(ValueError, match=r"were not trained on: put back its front-end, .*'window': 'hamming'"):
+    with pytest.raises(ValueError, match=r"were not trained on: put back its front-end, .*window='hamming'"):
         embed_files(run, files)
 
 

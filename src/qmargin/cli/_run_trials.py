@@ -58,7 +58,7 @@ def evaluate_trials(folder: RunFolder, asked: RunTrials, scoring: score.Argument
     make_folder(scoring.out)
     if scoring.norm != "none":
         scoring = replace(scoring, cohort=scoring.out / "cohort.npz")
-        score.norm_of(scoring)  # refuses before anything is embedded
+    if score.norm_of(scoring) is not None:  # what it refuses, it refuses before anything is embedded
         _cohort(folder, asked).save(scoring.out / "cohort.npz")
     if asked.calibrate:
         scoring = replace(scoring, calibration=scoring.out / "calibration.json")

@@ -15,10 +15,9 @@ from qmargin.data.sample_table import SampleTable
 from qmargin.protocols.cleaning import similar_pairs, suspects
 from qmargin.report import Table
 from qmargin.report.cleaning_tables import pairs_table, suspects_table
-from qmargin.scoring.embed import embedding_batches, trained_backbone
+from qmargin.scoring.embed import embedding_batches, trained_samples
 from qmargin.scoring.prototypes import read_prototypes
 from qmargin.training import RunFolder
-from qmargin.training.loop import check_manifest, read_samples
 
 if TYPE_CHECKING:
     from qmargin.data import Samples
@@ -57,10 +56,8 @@ def run(words: Sequence[str]) -> None:
     """List training identities that look like one, and images that look like another identity's."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin clean")
     folder = RunFolder(arguments.run)
-    model = trained_backbone(folder, arguments.device)
+    model, manifest = trained_samples(folder, arguments.device)
     data = model.config.image_data
-    manifest = read_samples(model.config)
-    check_manifest(manifest, model.origin, folder)
     samples = manifest.subset("train")
     prototypes = read_prototypes(folder, model.device)
     names, counts = _names(samples), np.bincount(samples.labels)

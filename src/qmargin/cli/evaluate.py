@@ -84,8 +84,8 @@ def run(words: Sequence[str]) -> None:
     if arguments.trials or arguments.audio or arguments.audio_list:
         _evaluate_trials(folder, arguments)
         return
-    if arguments.norm != "none" or arguments.calibrate:
-        raise ValueError("--norm and --calibrate are of trial lists: give --trials LIST and --audio DIR too")
+    if arguments.norm != "none" or arguments.top_n is not None or arguments.calibrate:
+        raise ValueError("--norm, --top-n and --calibrate are of trial lists: give --trials LIST and --audio DIR too")
     asked = Asked(arguments.worst, arguments.worst_far, thumbnails=arguments.thumbnails)
     tables, paths = evaluate(
         folder,

@@ -252,5 +252,9 @@ def norm_of(arguments: Arguments) -> ScoreNorm | None:
     if (arguments.norm == "none") != (arguments.cohort is None):
         raise ValueError("--norm and --cohort go together: a normalisation needs a cohort, and a cohort a --norm")
     if arguments.norm == "none":
+        if arguments.top_n is not None:
+            raise ValueError(
+                f"--top-n {arguments.top_n} is of as-norm: give --norm as-norm1 or as-norm2, or leave it out"
+            )
         return None
     return ScoreNorm(variant=arguments.norm, top_n=arguments.top_n, ddof=arguments.ddof)

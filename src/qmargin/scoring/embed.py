@@ -1,6 +1,5 @@
 """From samples to embeddings, no randomness: an image and its mirror, raw embeddings added; a recording as it is."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -22,8 +21,9 @@ from qmargin.scoring.speech import embed_utterances, listed_recordings
 from qmargin.scoring.torchscript_model import TorchScriptBackbone
 from qmargin.training import DataConfig, RunFolder, SpeechDataConfig, TrainConfig
 from qmargin.training.checkpoint import State, open_checkpoint
+from qmargin.training.codec import structured
 from qmargin.training.loop import check_manifest, read_samples
-from qmargin.training.model_file import input_json
+from qmargin.training.model_file import model_input
 from qmargin.training.state import check_device
 from qmargin.training.weights import load_weights
 
@@ -251,9 +251,12 @@ def trained_backbone(run: RunFolder, device: str | None = None) -> Trained:
 
 def _check_input(saved: State, config: TrainConfig, run: RunFolder) -> None:
     """Refuse a config.json whose front-end or image format is not the one that the weights were trained on."""
-    trained = saved.get("input", input_json(config))  # checkpoints of before do not say it
-    if trained != input_json(config):
+    takes = model_input(config)
+    if "input" not in saved:  # checkpoints of before do not say it
+        return
+    trained = structured(saved["input"], type(takes), str(run.checkpoint))
+    if trained != takes:
         raise ValueError(
             f"{run.config} says what the weights of {run.checkpoint} were not trained on: put back its "
-            f"{'front-end' if isinstance(config.data, SpeechDataConfig) else 'image'}, {json.loads(trained)}"
+            f"{'front-end' if isinstance(trained, FrontEnd) else 'image'}, {trained}"
         )

@@ -33,12 +33,9 @@ def _converter() -> Converter:
     for owner, name in ((TrainConfig, "backbone"), (DataConfig, "source"), (SpeechDataConfig, "source")):
         union = next(field.type for field in fields(owner) if field.name == name)
         configure_tagged_union(union, converter, tag_name=KIND)
-    for pair in (
-        IResNetConfig | MobileFaceNetConfig,
-        EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig,
-        Noise,
-    ):  # two of model files
-        configure_tagged_union(pair, converter, tag_name=KIND)
+    images, speech = IResNetConfig | MobileFaceNetConfig, EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig
+    for union in (images, speech, Noise):  # the first two are those of model files
+        configure_tagged_union(union, converter, tag_name=KIND)
     noise: Any = Noise  # cattrs' types know classes only
     converter.register_structure_hook(Noise | None, lambda value, _: value and converter.structure(value, noise))
     converter.register_unstructure_hook(Noise | None, lambda value: value and converter.unstructure(value, noise))

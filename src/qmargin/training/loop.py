@@ -10,11 +10,12 @@ from qmargin.data.sample_table import SampleTable
 from qmargin.training.agreement import check_folder, check_restarts, check_settings
 from qmargin.training.checkpoint import State
 from qmargin.training.checkpoints import Checkpoints
+from qmargin.training.codec import to_json
 from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
 from qmargin.training.guard import naming_the_batch
 from qmargin.training.initial import load_initial
-from qmargin.training.model_file import input_json
+from qmargin.training.model_file import model_input
 from qmargin.training.newest import newest_state
 from qmargin.training.ranks import World, processes
 from qmargin.training.sampling import training_order
@@ -78,7 +79,8 @@ def _train(
 
     def whole_state() -> State:
         progress = {"sampler": whole.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
-        return {**state.state_dict(), "validation": validation.state_dict(), "input": input_json(config), **progress}
+        progress["input"] = to_json(model_input(config))
+        return {**state.state_dict(), "validation": validation.state_dict(), **progress}
 
     with world.locked(run):
         world.first(lambda: run.open(config, resume=resume))

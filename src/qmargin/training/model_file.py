@@ -11,7 +11,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from qmargin._files import replacing
-from qmargin.training.codec import model_from_json, model_to_json, to_json
+from qmargin.data import ImageFormat
+from qmargin.data.speech import FrontEnd
+from qmargin.training.codec import model_from_json, model_to_json
 from qmargin.training.config import TrainConfig
 from qmargin.training.model_config import AnyModelConfig, ModelConfig, SpeechModelConfig
 from qmargin.training.speech_data import SpeechDataConfig
@@ -37,13 +39,10 @@ def model_config(config: TrainConfig, source: str, step: int) -> AnyModelConfig:
     return ModelConfig(backbone=config.image_backbone, image=config.data.image, source=source, step=step)
 
 
-def input_json(config: TrainConfig) -> str:
-    """What the backbone of a training takes, as JSON: the front-end of recordings, or the format of images.
-
-    Every checkpoint says it beside its weights: they are of no use for anything else.
-    """
+def model_input(config: TrainConfig) -> FrontEnd | ImageFormat:
+    """What the backbone of a training takes; every checkpoint says it, the weights are of no use for anything else."""
     data = config.data
-    return to_json(data.front_end if isinstance(data, SpeechDataConfig) else data.image)
+    return data.front_end if isinstance(data, SpeechDataConfig) else data.image
 
 
 def write_model(path: Path, config: AnyModelConfig, weights: Mapping[str, Tensor]) -> None:
