@@ -25,23 +25,9 @@ from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.config import Precision
-from study import (
-    FIGURES,
-    FINAL,
-    KEY,
-    LOGGED,
-    SIZES,
-    SPREAD,
-    VALUE,
-    Row,
-    Run,
-    Study,
-    Variation,
-    carry_on,
-    figures,
-    spread,
-    trained,
-)
+from study import FINAL, Run, Study, Variation
+from study_rows import DONE, FIGURES, KEY, LOGGED, SIZES, SPREAD, VALUE, Row, figures, spread
+from study_running import carry_on, trained
 
 CANDIDATES: dict[str, list[AlphaLoss]] = {
     "CosFace": [CosFace(0.2, 16.0), CosFace(0.1, 16.0), CosFace(0.2, 10.0), CosFace(0.2, 7.0)],
@@ -66,7 +52,7 @@ VARIATIONS = {
     "prototype rate x2": Variation(head_rate=2.0),
 }
 HELD_OUT = 150  # training identities that judge settings
-COLUMNS = (*KEY, *SIZES, *FIGURES, *SPREAD, VALUE, *LOGGED, "precision", "minutes", "machine", "date")
+COLUMNS = (*KEY, *SIZES, *FIGURES, *SPREAD, VALUE, *LOGGED, *DONE)
 
 
 def study(tuning_epochs: int = 8, final_epochs: int = 16) -> Study:

@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 
 from faces_small import study
-from study import read_rows, write_rows
 from study_measured import CURVE_COLUMNS, INTERVALS, curve_rows, interval_rows
 from study_report import write_report
+from study_rows import read_rows, write_rows
 
 BASELINES = ("CosFace", "ArcFace")
 TITLE = "Losses compared on 1,520 people's faces"

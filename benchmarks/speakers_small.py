@@ -39,7 +39,9 @@ from qmargin.protocols.verification import MIN_DCF, tar_name
 from qmargin.recipes import find_recipe
 from qmargin.scoring import Embeddings, embed_run
 from qmargin.training import TrainConfig
-from study import FIGURES, FINAL, KEY, LOGGED, SIZES, SPREAD, VALUE, Row, Run, Study, carry_on, figures, spread, trained
+from study import FINAL, Run, Study
+from study_rows import DONE, FIGURES, KEY, LOGGED, SIZES, SPREAD, VALUE, Row, figures, spread
+from study_running import carry_on, trained
 
 NAMES = {"CosFace": "AM", "ArcFace": "AAM"}  # as the speaker papers call them
 CANDIDATES: dict[str, Sequence[AlphaLoss]] = {NAMES.get(loss, loss): tried for loss, tried in OF_FACES.items()}
@@ -50,7 +52,7 @@ OF_COHORTS = ("EER", MIN_DCF, tar_name(1e-3))
 COHORTS = ("children", "adults", "same gender")
 COLUMNS = (
     *KEY, *SIZES, *FIGURES, *SPREAD, MIN_DCF, *(f"{name}, {cohort}" for cohort in COHORTS for name in OF_COHORTS),
-    VALUE, *LOGGED, "precision", "minutes", "machine", "date",
+    VALUE, *LOGGED, *DONE,
 )  # fmt: skip
 Utterance = Row  # of the manifest
 

@@ -23,9 +23,10 @@ from qmargin.report._markdown import grid, markdown_text
 from qmargin.scoring import Embeddings
 from qmargin.training import RunFolder
 from speakers_small import COHORTS, OF_COHORTS, Utterance, cohorts, read_manifest, study
-from study import Row, Study, read_rows, write_rows
+from study import Study
 from study_measured import CURVE_COLUMNS, INTERVALS, curve_rows, interval_rows
 from study_report import write_report
+from study_rows import Row, read_rows, write_rows
 
 BASELINES = ("AAM", "AM")
 ALL = "all pairs"

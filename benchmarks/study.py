@@ -1,4 +1,4 @@
-"""What the studies that compare losses share: which run comes next, what was chosen, and the rows of finished runs.
+"""What the studies that compare losses share: which run comes next, and what was chosen.
 
 A study has four phases, every loss with the same budget:
 
@@ -11,51 +11,16 @@ A study has four phases, every loss with the same budget:
 
 Each finished run is a row of a CSV file; a run that stands there is not trained again, and a killed one goes on from
 its checkpoint, so the same command continues a study on any day. The same command started twice shares the runs between
-two processes, one core each.
+two processes, one core each (`study_running.py`; `study_rows.py` has the rows).
 """
 
-import csv
-import fcntl
-import io
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
 
-import numpy as np
-import torch
-
-from qmargin._files import make_folder, write_text
 from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
-from qmargin.metrics import det_curve, eer_of, tar_at_far_of
-from qmargin.protocols.pairs import Trials
-from qmargin.protocols.verification import FARS, tar_name
-from qmargin.scoring import Embeddings
-from qmargin.scoring.directions import unit_vectors
-from qmargin.training import RunFolder, TrainConfig, train
-from qmargin.training.log import read_log
+from study_rows import KEY, Row
 
 TUNING, FINAL, SCHEDULES = ("settings", "rate"), "final", "schedules"
-KEY = ("phase", "loss", "alpha", "scale", "margin", "learning rate", "seed", "epochs")
-FIGURES = ("EER", *(tar_name(far) for far in FARS))
-SPREAD = ("common direction", "effective dimensions")
-SIZES = ("split", "subjects", "genuine", "impostor")
-VALUE = "loss value"  # the log calls it "loss", which is the name of the loss here
-LOGGED = (
-    "support_size",
-    "p_target",
-    "zero_loss",
-    "target_cosine",
-    "accuracy",
-    "gradient_norm",
-    "prototypes_taught",
-    "prototypes_effective",
-)
-Row = dict[str, str]
-PAUSE = 5.0  # seconds until a process looks again whether the others have finished what it waits for
 
 
 class NotTriedError(ValueError):
@@ -200,72 +165,6 @@ class Study:
         raise ValueError(f"{loss} with alpha, scale, margin {wanted} is in the CSV file, but no candidate any more")
 
 
-def carry_on(
-    study: Study, path: Path, columns: Sequence[str], carry_out: Callable[[Run], Row], claims: Path
-) -> list[Row]:
-    """Carry out the runs that have no row yet, one after the other; all rows. Each is in the file when its run ends.
-
-    Args:
-        study: the plan.
-        path: CSV file of the rows.
-        columns: of that file.
-        carry_out: does a run, tells the cells of its row beside its key.
-        claims: folder where processes that share a study say what they are at; the system forgets the claims of one
-            that was killed.
-    """
-    make_folder(claims)
-    while len(finished_runs(study, rows := read_rows(path))) < sum(study.sizes.values()):
-        if not any(_carried_out(run, path, columns, carry_out, claims) for run in _missing(study, rows)):
-            time.sleep(PAUSE)  # another process is at all that is possible now
-    return rows
-
-
-def _carried_out(run: Run, path: Path, columns: Sequence[str], carry_out: Callable[[Run], Row], claims: Path) -> bool:
-    """Carry a run out, unless another process is at it or was; whether this one did."""
-    with claimed(claims / run.folder) as mine:
-        if not mine or finished(read_rows(path), run) is not None:
-            return False
-        told = carry_out(run)
-        if told.keys() & run.key.keys():
-            raise ValueError(f"a run's figures must not be named as its key is: {sorted(told.keys() & run.key.keys())}")
-        row = {**run.key, **told}
-        with claimed(claims / "rows", wait=True):
-            write_rows(path, columns, [*read_rows(path), row])
-    shown = dict.fromkeys((*KEY, "EER", *(name for name in row if name.startswith("TAR")), "minutes"))
-    print("  ".join(f"{name} {row.get(name, '')}" for name in shown), flush=True)
-    return True
-
-
-@contextmanager
-def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold the file for this process; False where another one holds it, or with `wait` once it does not any more."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def trained(run: Run, config: TrainConfig, out: Path, judge: Callable[[RunFolder], Row]) -> Row:
-    """Train a run, or go on with it, and judge it: the cells of its row beside its key.
-
-    Minutes are those of this process, since its last start.
-    """
-    began = time.perf_counter()
-    folder = train(config, out / run.folder, resume=True, title=f"{run.phase}: {run.folder}")
-    return {
-        "split": run.split,
-        **judge(folder),
-        **last_logged(folder),
-        "precision": config.precision,
-        "minutes": f"{(time.perf_counter() - began) / 60:.1f}",
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",
-    }
-
-
 def finished(rows: Sequence[Row], run: Run) -> Row | None:
     """The row of a run, where there is one."""
     return next((row for row in rows if all(row[name] == value for name, value in run.key.items())), None)
@@ -278,52 +177,5 @@ def finished_runs(study: Study, rows: Sequence[Row], *phases: str) -> list[Run]:
     ]
 
 
-def _missing(study: Study, rows: Sequence[Row]) -> list[Run]:
-    return [run for run in study.planned(rows) if finished(rows, run) is None]
-
-
 def _all_finished(rows: Sequence[Row], runs: Sequence[Run]) -> bool:
     return all(finished(rows, run) is not None for run in runs)
-
-
-def figures(trials: Trials) -> Row:
-    """Error rates of scored trials and what they rest on, as cells of a row."""
-    det = det_curve(trials.scores, trials.labels)
-    row = {"subjects": str(len(np.unique(trials.subjects))), "genuine": str(int(det.genuine))}
-    row |= {"impostor": str(int(det.impostor)), "EER": f"{eer_of(det):.5f}"}
-    return row | {tar_name(far): f"{tar_at_far_of(det, far).tar:.5f}" for far in FARS if far * det.impostor >= 1.0}
-
-
-def spread(embeddings: Embeddings) -> Row:
-    """How far embeddings spread out, as cells of a row: why strangers look alike where training went wrong.
-
-    "common direction": the norm of the mean of the unit embeddings, in [0, 1]. "effective dimensions": (sum l)^2 /
-    sum l^2 of the eigenvalues l of their covariance, in [1, dim].
-    """
-    unit = unit_vectors(embeddings.vectors).astype(np.float64)  # (samples, dim)
-    values = np.linalg.eigvalsh(np.cov(unit.T))  # (dim,)
-    sizes = (np.linalg.norm(unit.mean(axis=0)), values.sum() ** 2 / np.square(values).sum())
-    return {name: f"{size:.4f}" for name, size in zip(SPREAD, sizes, strict=True)}
-
-
-def last_logged(run: RunFolder) -> Row:
-    """What the last line of a log says, as cells of a row; logs of before have no prototypes."""
-    last = read_log(run.log)[-1]
-    return {VALUE: f"{last['loss']:.5g}", **{name: f"{last[name]:.5g}" for name in LOGGED if name in last}}
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV file; none where there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Write rows, atomically; what a row does not have is left empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -23,7 +23,8 @@ from qmargin.protocols.verification import by_name, figures_for
 from qmargin.scoring import Embeddings
 from qmargin.training import RunFolder
 from qmargin.training.log import read_log
-from study import FINAL, LOGGED, SCHEDULES, Row, Run, Study, finished, finished_runs
+from study import FINAL, SCHEDULES, Run, Study, finished, finished_runs
+from study_rows import LOGGED, Row
 
 INTERVALS = ("loss", "baseline", "figure", "value", "low", "high", "won", "seeds", "resamples")
 CURVES = (*LOGGED, "scale", "alpha")

@@ -15,7 +15,8 @@ from qmargin._files import replacing
 from qmargin.protocols.verification import FARS, tar_name
 from qmargin.report._canvas import COLOUR, PLAIN, SETTINGS, Pen, pens_of
 from qmargin.report._legend import add_legend
-from study import FINAL, SCHEDULES, TUNING, Row, Study
+from study import FINAL, SCHEDULES, TUNING, Study
+from study_rows import Row
 
 MARKERS = "os^Dv"
 PANELS = {  # column of the curves: label, logarithmic

@@ -11,8 +11,9 @@ import numpy as np
 
 from qmargin._files import make_folder, write_text
 from qmargin.report._markdown import grid, markdown_text
-from study import FIGURES, FINAL, SCHEDULES, Row, Study
+from study import FINAL, SCHEDULES, Study
 from study_plots import write_plots
+from study_rows import FIGURES, Row
 
 MARK = "<!-- written by a script from here on; what stands above is kept -->"
 

@@ -25,6 +25,8 @@ from qmargin.training.loop import read_samples
 Rule = Callable[[str, str], bool]  # whether a pair of people is in
 MODULES = (
     "study",
+    "study_rows",
+    "study_running",
     "study_measured",
     "study_plots",
     "study_report",
@@ -203,8 +205,8 @@ def check_report(
     text = page.read_text()
     for heading in ("Settings chosen", "Error rates", "Differences to AM", "Cohorts, against AM"):
         assert f"## {heading}" in text
-    told = scripts["study"].read_rows(results / "speakers_small_intervals.csv")
-    rows = scripts["study"].read_rows(results / "speakers_small.csv")
+    told = scripts["study_rows"].read_rows(results / "speakers_small_intervals.csv")
+    rows = scripts["study_rows"].read_rows(results / "speakers_small.csv")
     for cohort in ("all pairs", "children", "adults", "same gender"):
         column = "EER" if cohort == "all pairs" else f"EER, {cohort}"
         finals = [float(row[column]) for row in rows if (row["phase"], row["loss"]) == ("final", "q")]

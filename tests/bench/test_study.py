@@ -24,7 +24,16 @@ from qmargin.recipes import find_recipe
 from qmargin.scoring import Embeddings
 from qmargin.training import RunFolder, TrainConfig
 
-MODULES = ("study", "study_measured", "study_plots", "study_report", "faces_small", "faces_small_report")
+MODULES = (
+    "study",
+    "study_rows",
+    "study_running",
+    "study_measured",
+    "study_plots",
+    "study_report",
+    "faces_small",
+    "faces_small_report",
+)
 JUDGED = "TAR@FAR=1e-03"
 
 
@@ -64,8 +73,10 @@ class Tar:
 
 def carried(scripts: dict[str, ModuleType], plan: Any, path: Path, carry_out: Any) -> list[dict[str, str]]:
     path.parent.mkdir(exist_ok=True)
-    columns = (*scripts["study"].KEY, "split", *scripts["study"].FIGURES, "minutes")
-    rows: list[dict[str, str]] = scripts["study"].carry_on(plan, path, columns, carry_out, path.parent / "claims")
+    columns = (*scripts["study_rows"].KEY, "split", *scripts["study_rows"].FIGURES, "minutes")
+    rows: list[dict[str, str]] = scripts["study_running"].carry_on(
+        plan, path, columns, carry_out, path.parent / "claims"
+    )
     return rows
 
 
@@ -121,7 +132,7 @@ def test_two_processes_share_the_runs(scripts: dict[str, ModuleType], plan: Any,
         return tar(run)
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setattr(scripts["study"], "PAUSE", 0.01)
+        patch.setattr(scripts["study_running"], "PAUSE", 0.01)
         found = [pool.submit(carried, scripts, plan, path, slow) for _ in range(2)]
         rows = [one.result(timeout=60) for one in found]
     assert sorted(run.folder for run in tar.done) == sorted({run.folder for run in tar.done})
@@ -131,7 +142,7 @@ def test_two_processes_share_the_runs(scripts: dict[str, ModuleType], plan: Any,
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
-    claimed = scripts["study"].claimed
+    claimed = scripts["study_running"].claimed
     with claimed(tmp_path / "run") as first, claimed(tmp_path / "run") as second, claimed(tmp_path / "other") as third:
         assert (first, second, third) == (True, False, True)
     with claimed(tmp_path / "run") as again:
@@ -208,8 +219,8 @@ def test_the_spread_of_embeddings_is_that_of_their_directions(scripts: dict[str,
     names = np.array(["x"] * 4000)
 
     def told(vectors: np.ndarray[Any, Any]) -> list[float]:
-        cells = scripts["study"].spread(Embeddings(vectors.astype(np.float32), names, names))
-        return [float(cells[name]) for name in scripts["study"].SPREAD]
+        cells = scripts["study_rows"].spread(Embeddings(vectors.astype(np.float32), names, names))
+        return [float(cells[name]) for name in scripts["study_rows"].SPREAD]
 
     common, dimensions = told(draw.normal(size=(4000, 6)))
     assert common < 0.05
@@ -390,12 +401,12 @@ def test_a_whole_study_from_images_to_its_page(
         scripts[script].main()
 
     call("faces_small", "study", f"--manifest={manifest}", f"--out={runs}", f"--rows={rows}")
-    done = scripts["study"].read_rows(rows)
+    done = scripts["study_rows"].read_rows(rows)
     assert [row["phase"] for row in done] == ["settings"] * 4 + ["rate"] * 3 + ["final"] * 6 + ["schedules"] * 2
     assert all(float(row["prototypes_taught"]) <= 8 for row in done)
     assert len(list(runs.glob("final-*/embeddings-test.npz"))) == 6
     short = [row for row in done if (row["phase"], row["loss"]) != ("final", "q") and row["phase"] != "schedules"]
-    scripts["study"].write_rows(rows, scripts["faces_small"].COLUMNS, short)
+    scripts["study_rows"].write_rows(rows, scripts["faces_small"].COLUMNS, short)
     call("faces_small_report", *report, f"--out={runs}")
     early = page.read_text()
     assert "4 of 6 final" in early
@@ -403,7 +414,7 @@ def test_a_whole_study_from_images_to_its_page(
     assert "## Differences to" not in early
     page.write_text(early.replace("# Losses", "Read this first.\n\n# Losses"))
 
-    scripts["study"].write_rows(rows, scripts["faces_small"].COLUMNS, done)
+    scripts["study_rows"].write_rows(rows, scripts["faces_small"].COLUMNS, done)
     call("faces_small_report", *report, f"--out={runs}")
     text = page.read_text()
     assert text.startswith("Read this first.\n\n# Losses compared")
