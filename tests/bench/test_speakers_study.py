@@ -20,7 +20,7 @@ from qmargin.metrics import eer
 from qmargin.recipes import find_recipe
 from qmargin.scoring import Embeddings
 from qmargin.training import TrainConfig
-from qmargin.training.loop import read_samples
+from qmargin.training.manifest import read_samples
 
 Rule = Callable[[str, str], bool]  # whether a pair of people is in
 MODULES = (

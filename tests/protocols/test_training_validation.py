@@ -11,7 +11,7 @@ from qmargin.protocols import all_pairs, training_validator, write_bin
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_samples
 from qmargin.training import TrainConfig, ValidationConfig
-from qmargin.training.loop import read_samples
+from qmargin.training.manifest import read_samples
 
 
 @pytest.fixture

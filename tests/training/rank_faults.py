@@ -68,8 +68,8 @@ def silent(*_: object, **__: object) -> None:
 
 
 def other_data() -> None:
-    read = loop.read_samples
-    loop.read_samples = lambda config: read(config).hold_out(1, seed=0)
+    read = vars(loop)["read_samples"]
+    vars(loop)["read_samples"] = lambda config: read(config).hold_out(1, seed=0)
 
 
 def slow_disk() -> None:

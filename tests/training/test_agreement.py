@@ -7,7 +7,7 @@ import pytest
 
 from qmargin.training import RunFolder, TrainConfig, train
 from qmargin.training.agreement import check_folder, check_settings
-from qmargin.training.loop import read_samples
+from qmargin.training.manifest import read_samples
 from qmargin.training.ranks import World
 
 

@@ -18,7 +18,7 @@ from qmargin.recipes import find_recipe
 from qmargin.scoring import open_speech_embedder
 from qmargin.scoring.embed import embed_samples
 from qmargin.training import TrainConfig, ValidationConfig, train
-from qmargin.training.loop import read_samples
+from qmargin.training.manifest import read_samples
 
 FOLDER = Path(os.environ.get("QMARGIN_SPEECH", "data/speech"))
 MANIFEST = FOLDER / "manifest.csv"

@@ -31,6 +31,7 @@ from qmargin.training import Interrupted, RunFolder, SpeechDataConfig, TrainConf
 from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.codec import from_json, to_json
 from qmargin.training.initial import load_initial
+from qmargin.training.manifest import read_samples
 from qmargin.training.options import ValidationConfig
 from qmargin.training.step import train_step
 
@@ -156,7 +157,7 @@ def test_a_split_of_the_source_is_validated_on_too(tiny: TrainConfig, voices: Pa
 
 
 def test_each_class_is_counted_once_for_each_speed(tiny: TrainConfig) -> None:
-    assert tiny.data.class_counts(loop.read_samples(tiny).subset("train")).tolist() == [3] * 12
+    assert tiny.data.class_counts(read_samples(tiny).subset("train")).tolist() == [3] * 12
     with pytest.raises(ValueError, match=r"data.class_balance must be in \[0, 1\], got 2"):
         SpeechDataConfig(source=SpeakerFolders(train=Path("voices")), class_balance=2.0)
 
@@ -184,7 +185,7 @@ def test_extraction_uses_the_front_end_of_the_run(tiny: TrainConfig, voices: Pat
 def test_a_residual_network_trains_on_speech_too(tiny: TrainConfig, tmp_path: Path) -> None:
     backbone = SpeakerResNetConfig(blocks=(1, 1, 1, 1), width=4, embedding_dim=12, bins=24)
     run = train(replace(tiny, backbone=backbone, epochs=1), tmp_path / "run")
-    assert trained_backbone(run).embed(loop.read_samples(tiny).subset("test")).vectors.shape == (8, 12)
+    assert trained_backbone(run).embed(read_samples(tiny).subset("test")).vectors.shape == (8, 12)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from qmargin.report.gallery import Gallery
 from qmargin.report.verification_tables import run_tables
 from qmargin.scoring import Embeddings, embed_run
 from qmargin.training import RunFolder
-from qmargin.training.loop import read_samples
+from qmargin.training.manifest import read_samples
 
 if TYPE_CHECKING:
     from qmargin.data import Samples

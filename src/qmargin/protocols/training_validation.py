@@ -13,7 +13,7 @@ from qmargin.protocols.pair_verification import embed_pairs, verify_pairs
 from qmargin.protocols.pairs import all_pairs
 from qmargin.scoring import Embedder, embed_samples
 from qmargin.training import SpeechDataConfig, TrainConfig
-from qmargin.training.loop import read_samples
+from qmargin.training.manifest import read_samples
 
 LEAST_ACCEPTS = 10  # impostor pairs that a FAR must accept, for its TAR to be reported
 FARS = (1e-4, 1e-3, 1e-2, 1e-1)

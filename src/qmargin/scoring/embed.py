@@ -22,7 +22,7 @@ from qmargin.scoring.torchscript_model import TorchScriptBackbone
 from qmargin.training import DataConfig, RunFolder, SpeechDataConfig, TrainConfig
 from qmargin.training.checkpoint import State, open_checkpoint
 from qmargin.training.codec import structured
-from qmargin.training.loop import check_manifest, read_samples
+from qmargin.training.manifest import check_manifest, read_samples
 from qmargin.training.model_file import model_input
 from qmargin.training.state import check_device
 from qmargin.training.weights import load_weights

@@ -1,12 +1,14 @@
 """The training loop, to be read from top to bottom."""
 
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from qmargin.data import ShuffledBatches, write_manifest
+from qmargin.data import Batch, ShuffledBatches, write_manifest
 from qmargin.data.sample_table import SampleTable
+from qmargin.data.speech import SpeechBatch
 from qmargin.training.agreement import check_folder, check_restarts, check_settings
 from qmargin.training.checkpoint import State
 from qmargin.training.checkpoints import Checkpoints
@@ -15,9 +17,11 @@ from qmargin.training.config import TrainConfig
 from qmargin.training.folder import RunFolder
 from qmargin.training.guard import naming_the_batch
 from qmargin.training.initial import load_initial
+from qmargin.training.log import TrainingLog
+from qmargin.training.manifest import check_manifest, read_samples
 from qmargin.training.model_file import model_input
 from qmargin.training.newest import newest_state
-from qmargin.training.ranks import World, processes
+from qmargin.training.ranks import SilentLog, World, processes
 from qmargin.training.sampling import training_order
 from qmargin.training.signals import Interrupted, stop_on_signals
 from qmargin.training.speech_data import SpeechDataConfig
@@ -61,68 +65,124 @@ def train(
 def _train(
     config: TrainConfig, run: RunFolder, world: World, resume: bool, title: str, validate: Validate | None
 ) -> RunFolder:
-    manifest = read_samples(config)
-    check_settings(world, config, manifest)
-    samples = manifest.subset("train")
-    labels = samples.labels  # (images,)
-    balance = config.data.class_balance
-    order = training_order(labels, world.share(config.batch_size), config.seed, balance, world.rank, world.size)
-    whole = training_order(labels, config.batch_size, config.seed, balance)  # the same for any number of ranks
-    steps = _steps(config, order)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    validation = Validation(config, validate, run.best)
-    counts = torch.from_numpy(config.data.class_counts(samples))  # (classes,)
-    # before the folder: a bad device leaves no trace
-    state = TrainingState.create(config, len(counts), counts, world)
-    _initialise(config, state, run)
-
-    def whole_state() -> State:
-        progress = {"sampler": whole.state_dict(state.step), "manifest": manifest.digest, "steps": steps}
-        progress["input"] = to_json(model_input(config))
-        return {**state.state_dict(), "validation": validation.state_dict(), **progress}
-
+    job = _Job.create(config, run, world, validate)
     with world.locked(run):
         world.first(lambda: run.open(config, resume=resume))
         check_folder(world, run)
-        with newest_state(run, state.head) as saved:
-            if saved is not None:
-                whole.check_state(saved["sampler"])
-                check_manifest(manifest, saved, run)
-                state.load_state_dict(saved)
-                validation.load_state_dict(saved.get("validation", {}))
-            else:
-                world.first(lambda: write_manifest(manifest, run.manifest))
-        if state.step == steps or validation.watched.done:
+        job.begin_or_resume()
+        if job.done:
             world.merge(run)  # where the last attempt ended before it
-            return run
-        state.backbone.train()
-        batches = config.data.batches(samples, order)
-        log = world.log(run, start=state.step, steps=steps, every=config.log_every, title=title)
-        with (
-            log,
-            stop_on_signals() as stopping,
-            closing(Checkpoints(run, world, state.head, background=config.checkpoint_in_background)) as checkpoints,
-            closing(batches.iterate(state.step, steps)) as stream,
-        ):
-            for batch in stream:
-                world.seed_dropout(config.seed, state.step)
-                with naming_the_batch(state.step, [samples.path(index) for index in batch.indices], run.path):
-                    stats, numbers, settings = train_step(state, batch, config, steps)
-                settings["epoch"] = state.step / order.steps_per_epoch
-                log.add(state.step, len(batch.labels) * world.size, stats, numbers, settings)
-                enough, stop = world.any(validation.after(state, steps, log), stopping(), refusal=checkpoints.refusal())
-                last = state.step == steps or enough or stop
-                if last or state.step % config.checkpoint_every == 0:
-                    checkpoints.save(whole_state())
-                if last:
-                    checkpoints.wait()
-                    world.merge(run)
-                if enough:
-                    break
-                if stop and state.step < steps:
-                    raise Interrupted(f"stopped after step {state.step} of {steps}; continue with --resume")
+        else:
+            _carry_on(job, title)
     return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A run with all that its steps need; creating it leaves no trace on the disk."""
+
+    config: TrainConfig
+    run: RunFolder
+    world: World
+    manifest: SampleTable
+    samples: SampleTable
+    """Those of `manifest` to train on."""
+    order: ShuffledBatches
+    """This process's share of each batch."""
+    whole_order: ShuffledBatches
+    """The whole batches, the same for any number of processes."""
+    steps: int
+    state: TrainingState
+    validation: Validation
+
+    @classmethod
+    def create(cls, config: TrainConfig, run: RunFolder, world: World, validate: Validate | None) -> "_Job":
+        """Settings and data checked, weights made."""
+        manifest = read_samples(config)
+        check_settings(world, config, manifest)
+        samples = manifest.subset("train")
+        balance = config.data.class_balance
+        share = world.share(config.batch_size)
+        order = training_order(samples.labels, share, config.seed, balance, world.rank, world.size)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        counts = torch.from_numpy(config.data.class_counts(samples))  # (classes,)
+        return cls(
+            config=config,
+            run=run,
+            world=world,
+            manifest=manifest,
+            samples=samples,
+            order=order,
+            whole_order=training_order(samples.labels, config.batch_size, config.seed, balance),
+            steps=_steps(config, order),
+            state=_initialised(TrainingState.create(config, len(counts), counts, world), config, run),
+            validation=Validation(config, validate, run.best),
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether no step is left."""
+        return self.state.step == self.steps or self.validation.watched.done
+
+    def begin_or_resume(self) -> None:
+        """Take the state of the newest checkpoint; where there is none, write down what is trained on."""
+        with newest_state(self.run, self.state.head) as saved:
+            if saved is None:
+                self.world.first(lambda: write_manifest(self.manifest, self.run.manifest))
+                return
+            self.whole_order.check_state(saved["sampler"])
+            check_manifest(self.manifest, saved, self.run)
+            self.state.load_state_dict(saved)
+            self.validation.load_state_dict(saved.get("validation", {}))
+
+    def to_save(self) -> State:
+        """What a checkpoint holds."""
+        return {
+            **self.state.state_dict(),
+            "validation": self.validation.state_dict(),
+            "sampler": self.whole_order.state_dict(self.state.step),
+            "manifest": self.manifest.digest,
+            "steps": self.steps,
+            "input": to_json(model_input(self.config)),
+        }
+
+
+def _carry_on(job: _Job, title: str) -> None:
+    """All steps that are left."""
+    config, state, world = job.config, job.state, job.world
+    state.backbone.train()
+    batches = config.data.batches(job.samples, job.order)
+    log = world.log(job.run, start=state.step, steps=job.steps, every=config.log_every, title=title)
+    with (
+        log,
+        stop_on_signals() as stopping,
+        closing(Checkpoints(job.run, world, state.head, background=config.checkpoint_in_background)) as checkpoints,
+        closing(batches.iterate(state.step, job.steps)) as stream,
+    ):
+        for batch in stream:
+            _step(job, batch, log)
+            validated = job.validation.after(state, job.steps, log)
+            enough, stop = world.any(validated, stopping(), refusal=checkpoints.refusal())
+            last = state.step == job.steps or enough or stop
+            if last or state.step % config.checkpoint_every == 0:
+                checkpoints.save(job.to_save())
+            if last:
+                checkpoints.wait()
+                world.merge(job.run)
+                if stop and not enough and state.step < job.steps:
+                    raise Interrupted(f"stopped after step {state.step} of {job.steps}; continue with --resume")
+                break
+
+
+def _step(job: _Job, batch: Batch | SpeechBatch, log: TrainingLog | SilentLog) -> None:
+    """One step, and its line for the log."""
+    state = job.state
+    job.world.seed_dropout(job.config.seed, state.step)
+    with naming_the_batch(state.step, [job.samples.path(index) for index in batch.indices], job.run.path):
+        stats, numbers, settings = train_step(state, batch, job.config, job.steps)
+    settings["epoch"] = state.step / job.order.steps_per_epoch
+    log.add(state.step, len(batch.labels) * job.world.size, stats, numbers, settings)
 
 
 def _steps(config: TrainConfig, order: ShuffledBatches) -> int:
@@ -130,43 +190,9 @@ def _steps(config: TrainConfig, order: ShuffledBatches) -> int:
     return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
-def _initialise(config: TrainConfig, state: TrainingState, run: RunFolder) -> None:
-    """First weights that are not from chance, where asked for and the run is new."""
+def _initialised(state: TrainingState, config: TrainConfig, run: RunFolder) -> TrainingState:
+    """The state with first weights that are not from chance, where asked for and the run is new."""
     if config.init_from is not None and not run.has_checkpoint():
         speeds = config.data.augmentation.blocks if isinstance(config.data, SpeechDataConfig) else None
         load_initial(config.init_from, state.backbone, state.head if config.init_head else None, speeds)
-
-
-def read_samples(config: TrainConfig) -> SampleTable:
-    """The manifest of a config, with its validation identities held out.
-
-    Raises:
-        ValueError: other counts than the config expects, and what the source refuses.
-    """
-    manifest: SampleTable = config.data.source.read()
-    _check_counts(manifest, config)
-    held_out = config.data.validation_identities
-    return manifest.hold_out(held_out, config.data.validation_seed) if held_out else manifest
-
-
-def _check_counts(manifest: SampleTable, config: TrainConfig) -> None:
-    """A recipe of a public set names its size: a copy of another size is another set, and its figures another's."""
-    expected = config.data.expected
-    if any(count is not None for count in expected.values()):
-        samples = manifest.subset("train")
-        found = {"images": len(samples), "identities": samples.num_classes}
-        for what, count in expected.items():
-            if count is not None and found[what] != count:
-                raise ValueError(
-                    f"the recipe {config.recipe} is for {count:,} training {what}, the source has {found[what]:,}: is "
-                    f"it another version of the set? To train on it all the same, set data.expected_{what}"
-                )
-
-
-def check_manifest(manifest: SampleTable, saved: State, run: RunFolder) -> None:
-    """Refuse to go on from a checkpoint of other images or identities."""
-    if saved["manifest"] != manifest.digest:
-        raise ValueError(
-            f"the images, identities or splits are not those that {run.path} was trained on (listed in "
-            f"{run.manifest.name}): put them back, or train a new run in another folder"
-        )
+    return state
