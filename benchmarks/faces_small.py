@@ -9,6 +9,9 @@ four settings at one learning rate, then the best one at half and at twice that 
 training identities; then three seeds on all training identities, judged on the test identities; then schedules of
 Q-Margin 1.5. "Best" is the highest TAR at FAR 1e-3. `study.py` has the phases; the second script writes
 docs/results/faces-small.md.
+
+Scales, margins and learning rates mean the same for every loss, so all are tried at the same ones: the base measure is
+a probability (`head.measure`) and the loss is taken over its scale (`optimizer.per_scale`); docs/losses.md says why.
 """
 
 import argparse
@@ -29,26 +32,24 @@ from study import FINAL, Run, Study, Variation
 from study_rows import DONE, FIGURES, KEY, LOGGED, SIZES, SPREAD, VALUE, Row, figures, spread
 from study_running import carry_on, trained
 
+MARGINS = ((0.2, 8.0), (0.2, 16.0), (0.2, 32.0), (0.4, 16.0))  # with the scale, the same for every loss
+SCALES = (8.0, 11.0, 16.0, 32.0)  # of losses without a margin
 CANDIDATES: dict[str, list[AlphaLoss]] = {
-    "CosFace": [CosFace(0.2, 16.0), CosFace(0.1, 16.0), CosFace(0.2, 10.0), CosFace(0.2, 7.0)],
-    "Q-Margin 1.5": [QMargin(1.5, 0.1, 3.0), QMargin(1.5, 0.1, 2.0), QMargin(1.5, 0.2, 2.0), QMargin(1.5, 0.1, 1.4)],
-    "ArcFace": [ArcFace(0.2, 16.0), ArcFace(0.3, 10.0), ArcFace(0.2, 10.0), ArcFace(0.2, 7.0)],
-    "Q-Margin 1.1": [
-        QMargin(1.1, 0.1, 12.0), QMargin(1.1, 0.1, 8.0), QMargin(1.1, 0.2, 8.0), QMargin(1.1, 0.1, 5.6),
-    ],
-    "Q-Margin 1.25": [
-        QMargin(1.25, 0.1, 6.0), QMargin(1.25, 0.1, 4.0), QMargin(1.25, 0.2, 4.0), QMargin(1.25, 0.1, 2.8),
-    ],
-    "Q-Margin 2": [QMargin(2.0, 0.1, 1.5), QMargin(2.0, 0.1, 1.0), QMargin(2.0, 0.2, 1.0), QMargin(2.0, 0.1, 0.7)],
-    "entmax 1.5": [QMargin(1.5, 0.0, scale) for scale in (3.0, 2.0, 1.4, 1.0)],
-    "A3M": [A3M(1.5, 0.1, 3.0), A3M(1.5, 0.1, 2.0), A3M(1.5, 0.2, 2.0), A3M(1.5, 0.1, 1.4)],
-    "NormFace": [NormFace(scale) for scale in (7.0, 10.0, 14.0, 20.0)],
-}  # fmt: skip
+    "CosFace": [CosFace(*tried) for tried in MARGINS],
+    "Q-Margin 1.5": [QMargin(1.5, *tried) for tried in MARGINS],
+    "ArcFace": [ArcFace(*tried) for tried in MARGINS],
+    "Q-Margin 1.1": [QMargin(1.1, *tried) for tried in MARGINS],
+    "Q-Margin 1.25": [QMargin(1.25, *tried) for tried in MARGINS],
+    "Q-Margin 2": [QMargin(2.0, *tried) for tried in MARGINS],
+    "A3M": [A3M(1.5, *tried) for tried in MARGINS],
+    "entmax 1.5": [QMargin(1.5, 0.0, scale) for scale in SCALES],
+    "NormFace": [NormFace(scale) for scale in SCALES],
+}
 VARIATIONS = {
     "as chosen": Variation(),
-    "support 500 to 10": Variation(support=SupportControl(start=500.0, end=10.0, begin=0.02, finish=0.8)),
-    "alpha from 1": Variation(alpha=Ramp(start=1.0, end=0.5)),
-    "prototype rate x0.5": Variation(head_rate=0.5),
+    "alpha from 1": Variation(alpha=Ramp(start=1.0)),
+    "scale to x4": Variation(sharper=4.0),
+    "support 500 to 50": Variation(support=SupportControl(start=500.0, end=50.0, begin=0.02, high=1024.0)),
     "prototype rate x2": Variation(head_rate=2.0),
 }
 HELD_OUT = 150  # training identities that judge settings
@@ -59,8 +60,8 @@ def study(tuning_epochs: int = 8, final_epochs: int = 16) -> Study:
     """The whole plan."""
     return Study(
         candidates=CANDIDATES,
-        rate=0.1,
-        other_rates=(0.05, 0.2),
+        rate=1.0,
+        other_rates=(0.5, 2.0),
         seeds=(0, 1, 2),
         tuning_epochs=tuning_epochs,
         final_epochs=final_epochs,
@@ -78,16 +79,25 @@ def config(run: Run, manifest: Path, precision: Precision = "float32") -> TrainC
     data = replace(recipe.image_data, source=ManifestFile(path=manifest), augmentation=changes)
     if run.phase != FINAL:
         data = replace(data, validation_identities=HELD_OUT)
-    optimizer = replace(recipe.optimizer, learning_rate=run.rate, head_learning_rate_factor=run.head_rate)
     return replace(
-        recipe,
+        comparable(recipe, run),
         data=data,
-        optimizer=optimizer,
         seed=run.seed,
         epochs=run.epochs,
         precision=precision,
         threads=1,
         compile=True,
+    )
+
+
+def comparable(recipe: TrainConfig, run: Run) -> TrainConfig:
+    """The recipe with a run's rates, where scales are as soft and rates move as far whatever alpha and scale are."""
+    return replace(
+        recipe,
+        head=replace(recipe.head, measure="probability"),
+        optimizer=replace(
+            recipe.optimizer, per_scale=True, learning_rate=run.rate, head_learning_rate_factor=run.head_rate
+        ),
     )
 
 

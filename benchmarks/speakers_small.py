@@ -28,7 +28,7 @@ import numpy as np
 import soundfile
 
 from faces_small import CANDIDATES as OF_FACES
-from faces_small import VARIATIONS
+from faces_small import VARIATIONS, comparable
 from qmargin._files import make_folder, write_text
 from qmargin.data.speech import KaldiFolders
 from qmargin.losses import AlphaLoss
@@ -61,8 +61,8 @@ def study(tuning_epochs: int = 16, final_epochs: int = 40) -> Study:
     """The whole plan."""
     return Study(
         candidates=CANDIDATES,
-        rate=0.1,
-        other_rates=(0.05, 0.2),
+        rate=1.0,
+        other_rates=(0.5, 2.0),
         seeds=(0, 1, 2),
         tuning_epochs=tuning_epochs,
         final_epochs=final_epochs,
@@ -88,8 +88,7 @@ def config(run: Run, out: Path) -> TrainConfig:
         feature_cache=out / "features",
         workers=1,
     )
-    optimizer = replace(recipe.optimizer, learning_rate=run.rate, head_learning_rate_factor=run.head_rate)
-    return replace(recipe, data=data, optimizer=optimizer, seed=run.seed, epochs=run.epochs)
+    return replace(comparable(recipe, run), data=data, seed=run.seed, epochs=run.epochs)
 
 
 def read_manifest(path: Path) -> list[Utterance]:

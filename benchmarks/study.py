@@ -15,7 +15,7 @@ two processes, one core each (`study_running.py`; `study_rows.py` has the rows).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
 from study_rows import KEY, Row
@@ -29,10 +29,12 @@ class NotTriedError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """A change of how a loss is trained; the loss at the end of training stays what it is, but for `support`."""
+    """A change of how a loss is trained; at the end it is what it was but for `support` and `sharper`."""
 
     alpha: Ramp | None = None
     support: SupportControl | None = None
+    sharper: float = 1.0
+    """The scale at the end as a multiple of the chosen one, from which it rises on a straight line."""
     head_rate: float = 1.0
     """The prototypes' learning rate as a multiple of the backbone's."""
 
@@ -111,7 +113,13 @@ class Study:
 
     def _varied(self, best: AlphaLoss, rate: float) -> Iterator[Run]:
         for name, change in self.variations.items():
-            loss = ScheduledLoss(name=f"{self.varied} {name}", final=best, alpha=change.alpha, support=change.support)
+            loss = ScheduledLoss(
+                name=f"{self.varied} {name}",
+                final=replace(best, scale=change.sharper * best.scale),
+                alpha=change.alpha,
+                scale=Ramp(start=best.scale) if change.sharper != 1.0 else None,
+                support=change.support,
+            )
             yield Run(
                 phase=SCHEDULES,
                 loss=loss,

@@ -89,6 +89,25 @@ def test_accumulation_that_summed_would_be_seen(tiny: TrainConfig) -> None:
         torch.testing.assert_close(state.head.weight, other.head.weight, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+def test_per_scale_moves_the_weights_as_a_rate_over_the_scale_does(tiny: TrainConfig, parts: int) -> None:
+    """Without weight decay and clipping, L / s at a rate is L at that rate over s; the logged loss is L with both."""
+    config = replace(tiny, batch_size=SIZE, gradient_accumulation=parts)
+    scale = config.loss.final.scale
+    settings = replace(config.optimizer, weight_decay=0.0, clip_norm=1e6, learning_rate=0.3)
+    over = replace(config, optimizer=replace(settings, per_scale=True))
+    plain = replace(config, optimizer=replace(settings, learning_rate=0.3 / scale))
+    states = [plain_state(each) for each in (over, plain)]
+    for step in range(3):
+        losses = [
+            train_step(state, batch(step), each, 10).numbers for state, each in zip(states, (over, plain), strict=True)
+        ]
+        torch.testing.assert_close(losses[0]["loss"], losses[1]["loss"], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(scale * losses[0]["gradient_norm"], losses[1]["gradient_norm"], rtol=1e-3, atol=1e-6)
+    first, second = (state.head.weight for state in states)
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+
+
 def test_the_heads_rate_and_decay_are_multiples_of_the_backbones(tiny: TrainConfig) -> None:
     settings = replace(tiny.optimizer, head_learning_rate_factor=3.0, head_weight_decay_factor=0.0)
     state = TrainingState.create(replace(tiny, optimizer=settings), CLASSES)

@@ -16,6 +16,7 @@ from qmargin.losses import AlphaLoss
 from qmargin.optim import Update
 
 Kind = Literal["auto", "dense", "streaming"]
+Measure = Literal["unit", "probability"]
 
 STREAMING_FROM = 10_000  # classes
 
@@ -41,11 +42,14 @@ class HeadConfig:
     """Precision of the streaming head's screening; the result is float32 with any. auto: bfloat16 where the device has
     units for it, else float32."""
     prior_exponent: float = 0.0
-    """Base measure of the classes: their image counts to this power, of mean 1 (logit adjustment); 0 for none."""
+    """Base measure of the classes: their image counts to this power (logit adjustment); 0 for equal ones."""
+    measure: Measure = "unit"
+    """Size of the base measure: unit is 1 on the mean of the classes, as in entmax; probability is 1 in all. With the
+    latter one scale is as soft for every alpha and number of classes while posteriors are near even: docs/losses.md."""
 
     def __post_init__(self) -> None:
         """Refuse values that are none, and a contradiction."""
-        for name, known in (("kind", Kind), ("update", Update), ("precision", Precision)):
+        for name, known in (("kind", Kind), ("update", Update), ("precision", Precision), ("measure", Measure)):
             if getattr(self, name) not in get_args(known):
                 raise ValueError(
                     f"head.{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}"
@@ -82,9 +86,7 @@ class HeadConfig:
         Raises:
             ValueError: lazy updates, while auto chooses the dense head; a prior without counts; what the head refuses.
         """
-        if self.prior_exponent and counts is None:
-            raise ValueError("head.prior_exponent makes a measure of the images of each class: pass counts")
-        base = base_from_counts(counts, self.prior_exponent) if self.prior_exponent and counts is not None else None
+        base = self._base(num_classes, counts)
         if sharded:
             return ShardedHead(
                 num_classes, embedding_dim, loss, precision=self.precision, update=self.update, base=base, device=device
@@ -99,3 +101,15 @@ class HeadConfig:
                 f"(here are {num_classes:,}): set head.kind to streaming or head.update to dense"
             )
         return DenseHead(num_classes, embedding_dim, loss, base=base, device=device)
+
+    def _base(self, num_classes: int, counts: Tensor | None) -> Tensor | None:
+        """The base measure (classes,); None where it is 1 for each."""
+        if self.prior_exponent:
+            if counts is None:
+                raise ValueError("head.prior_exponent makes a measure of the images of each class: pass counts")
+            base = base_from_counts(counts, self.prior_exponent)
+        elif self.measure == "unit":
+            return None
+        else:
+            base = torch.ones(num_classes)
+        return base if self.measure == "unit" else base / num_classes

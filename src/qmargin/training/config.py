@@ -117,6 +117,9 @@ class OptimizerConfig:
     """The prototypes' weight decay as a multiple of `weight_decay`; 0 for none."""
     clip_norm: float = 5.0
     """Largest norm of the backbone's gradient; longer ones are shortened to it."""
+    per_scale: bool = False
+    """Descend the loss over its scale, L / s, whose gradient in the cosines is p - e_y whatever the scale is: a
+    learning rate found at one scale suits others, and ramps of the scale do not change it. Logs tell L itself."""
     decay: Literal["linear", "cosine", "constant", "exponential"] = "linear"
     """Shape of the learning rate after warm-up."""
     final_learning_rate: float | None = None

@@ -73,6 +73,7 @@ def train_step(state: TrainingState, batch: Batch | SpeechBatch, config: TrainCo
 def _accumulate(state: TrainingState, batch: Batch | SpeechBatch, config: TrainConfig) -> tuple[Tensor, HeadStats]:
     """Gradients of the mean loss of a batch, part after part; that loss and the statistics, means over the parts."""
     parts = config.gradient_accumulation
+    divisor = parts * (state.head.loss.scale if config.optimizer.per_scale else 1.0)
     losses: list[Tensor] = []
     stats: list[HeadStats] = []
     pieces = zip(batch.inputs.chunk(parts), batch.labels.chunk(parts), strict=True)
@@ -85,7 +86,7 @@ def _accumulate(state: TrainingState, batch: Batch | SpeechBatch, config: TrainC
             with _precision(config):
                 embeddings = state.forward(inputs)  # (batch / parts, dim)
             value = _finite_loss(state, config, inputs, embeddings, labels)
-            state.scaler.scale(value / parts).backward()  # parts are equal: the mean of their means is the batch's
+            state.scaler.scale(value / divisor).backward()  # parts are equal: the mean of their means is the batch's
         losses.append(value.detach())
         stats.append(state.head.stats)
     return torch.stack(losses).mean(), _mean(stats)
