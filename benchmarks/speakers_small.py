@@ -7,10 +7,9 @@ The manifest is a CSV file of recordings with the columns path, speaker, split, 
 `train`, `test` and `extra`: speakers of a single recording, which is cut into segments of some four seconds; they are
 classes of training and nothing else. Each speed of a voice is a class of its own.
 
-One recipe (`speakers-small`), every loss with the same budget, the one of the faces: four settings at one
-learning rate, then the best one at half and at twice that rate, all judged on 30 held-out training speakers, half of
-them children; then three seeds on all training speakers, judged on the test speakers; then schedules of Q-Margin 1.5.
-"Best" is the lowest EER. `study.py` has the phases.
+One recipe (`speakers-small`), every loss with the same budget and the same settings to try, those of the faces, judged
+on 30 held-out training speakers, half of them children; then three seeds on all training speakers, judged on the test
+speakers; then schedules of Q-Margin 1.5. "Best" is the lowest EER. `study.py` has the phases.
 
 Features of whole recordings are computed once, by the first run that meets them, and kept in OUT/features for all
 others (`data.feature_cache`): training sees neither noise nor dither.
@@ -63,6 +62,7 @@ def study(tuning_epochs: int = 16, final_epochs: int = 40) -> Study:
         candidates=CANDIDATES,
         rate=1.0,
         other_rates=(0.5, 2.0),
+        other_margins=(0.4,),
         seeds=(0, 1, 2),
         tuning_epochs=tuning_epochs,
         final_epochs=final_epochs,

@@ -3,8 +3,8 @@
 A study has four phases, every loss with the same budget:
 
     settings    each candidate setting of each loss at one learning rate, judged on held-out training identities
-    rate        the best setting of each loss at other learning rates, judged likewise
-    final       the best setting and rate of each loss, trained longer on all training identities, several seeds, judged
+    around      the best setting of each loss at other learning rates, and with other margins, judged likewise
+    final       the best of all these of each loss, trained longer on all training identities, several seeds, judged
                 on the test identities; its embeddings stay in the run's folder (`embeddings-test.npz`)
     schedules   one loss at its best setting with changes of its training, one seed each, as long as the final runs, but
                 with identities held out and judged on them: what is tried here has not seen the test identities
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
 from study_rows import KEY, Row
 
-TUNING, FINAL, SCHEDULES = ("settings", "rate"), "final", "schedules"
+TUNING, FINAL, SCHEDULES = ("settings", "around"), "final", "schedules"
 
 
 class NotTriedError(ValueError):
@@ -78,6 +78,8 @@ class Study:
     rate: float
     """Learning rate at which settings are compared."""
     other_rates: Sequence[float]
+    other_margins: Sequence[float]
+    """Tried with losses that have a margin."""
     seeds: Sequence[int]
     """Of the final runs; tuning and schedules take the first one."""
     tuning_epochs: int
@@ -98,18 +100,26 @@ class Study:
         }
         for own in settings.values():
             yield from own
-        rates: dict[str, list[Run]] = {}
+        around: dict[str, list[Run]] = {}
         for loss, own in settings.items():
             if _all_finished(rows, own):
                 best, _ = self.chosen(rows, loss, ("settings",))
-                rates[loss] = [self._run("rate", loss, best, rate) for rate in self.other_rates]
-                yield from rates[loss]
-        tuned = {loss: self.chosen(rows, loss) for loss, own in rates.items() if _all_finished(rows, own)}
+                around[loss] = [
+                    *(self._run("around", loss, best, rate) for rate in self.other_rates),
+                    *(self._run("around", loss, other, self.rate) for other in self._other_margins(best)),
+                ]
+                yield from around[loss]
+        tuned = {loss: self.chosen(rows, loss) for loss, own in around.items() if _all_finished(rows, own)}
         for seed in self.seeds:
             for loss, found in tuned.items():
                 yield self._run(FINAL, loss, *found, seed)
         if self.varied in tuned:
             yield from self._varied(*tuned[self.varied])
+
+    def _other_margins(self, final: AlphaLoss) -> list[AlphaLoss]:
+        if final.margin.m == 0.0:
+            return []
+        return [replace(final, margin=replace(final.margin, m=m)) for m in self.other_margins]
 
     def _varied(self, best: AlphaLoss, rate: float) -> Iterator[Run]:
         for name, change in self.variations.items():
@@ -132,10 +142,11 @@ class Study:
     @property
     def sizes(self) -> dict[str, int]:
         """Number of runs of each phase."""
-        losses, settings, rate = len(self.candidates), *TUNING
+        losses, (settings, around) = len(self.candidates), TUNING
+        with_margin = sum(bool(self._other_margins(tried[0])) for tried in self.candidates.values())
         return {
             settings: sum(map(len, self.candidates.values())),
-            rate: losses * len(self.other_rates),
+            around: losses * len(self.other_rates) + with_margin * len(self.other_margins),
             FINAL: losses * len(self.seeds),
             SCHEDULES: len(self.variations),
         }
@@ -154,20 +165,29 @@ class Study:
         epochs = str(self.tuning_epochs)
         return [row for row in rows if row["loss"] == loss and row["phase"] in phases and row["epochs"] == epochs]
 
-    def chosen(self, rows: Sequence[Row], loss: str, phases: Sequence[str] = TUNING) -> tuple[AlphaLoss, float]:
-        """The setting and learning rate of the best validation figure; of equal ones the first.
+    def best(self, rows: Sequence[Row], loss: str, phases: Sequence[str] = TUNING) -> Row:
+        """The tuning row of a loss with the best validation figure; of equal ones the first.
 
         Raises:
-            NotTriedError: no run of that loss is there yet.
-            ValueError: the best one is of a setting that is no candidate.
+            NotTriedError: there is none yet.
         """
         mine = self.tuning_rows(rows, loss, phases)
         if not mine:
             raise NotTriedError(f"no row of {loss} with {self.tuning_epochs} epochs: its settings were not tried yet")
         sign = 1.0 if self.higher_is_better else -1.0
-        best = max(mine, key=lambda row: sign * float(row[self.judged_by]))
+        return max(mine, key=lambda row: sign * float(row[self.judged_by]))
+
+    def chosen(self, rows: Sequence[Row], loss: str, phases: Sequence[str] = TUNING) -> tuple[AlphaLoss, float]:
+        """The setting and learning rate of the best row.
+
+        Raises:
+            NotTriedError: no run of that loss is there yet.
+            ValueError: the best one is of a setting that is no candidate.
+        """
+        best = self.best(rows, loss, phases)
         wanted = tuple(best[name] for name in ("alpha", "scale", "margin"))
-        for final in self.candidates[loss]:
+        tried = self.candidates[loss]
+        for final in (*tried, *(other for one in tried for other in self._other_margins(one))):
             if tuple(f"{value:g}" for value in (final.alpha, final.scale, final.margin.m)) == wanted:
                 return final, float(best["learning rate"])
         raise ValueError(f"{loss} with alpha, scale, margin {wanted} is in the CSV file, but no candidate any more")

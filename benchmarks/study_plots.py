@@ -118,24 +118,30 @@ def _points(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
 
 
 def settings_plot(study: Study, rows: Sequence[Row]) -> Figure:
-    """The validation figure of every setting tried, over the support at its end and over the separation 1/((a-1) s)."""
+    """The validation figure of every setting tried, over the scale and over the support at its end."""
     tried = [row for row in rows if row["phase"] in TUNING]
     pens = _pens([loss for loss in study.candidates if any(row["loss"] == loss for row in tried)])
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    by_support, by_separation = figure.subplots(1, 2, sharey=True)
+    by_scale, by_support = figure.subplots(1, 2, sharey=True)
     for marker, (loss, pen) in zip(cycle(MARKERS), pens.items()):
         for row in (row for row in tried if row["loss"] == loss):
             face = pen.colour if row["phase"] == "settings" else COLOUR["surface"]
-            judged, alpha = float(row[study.judged_by]), float(row["alpha"])
-            places = {by_support: float(row["support_size"])}
-            if alpha > 1.0:
-                places[by_separation] = 1.0 / ((alpha - 1.0) * float(row["scale"]))
-            for axes, place in places.items():
-                axes.plot([place], [judged], color=pen.colour, marker=marker, markerfacecolor=face, linestyle="none")
+            for axes, place in ((by_scale, float(row["scale"])), (by_support, float(row["support_size"]))):
+                axes.plot(
+                    [place],
+                    [float(row[study.judged_by])],
+                    color=pen.colour,
+                    marker=marker,
+                    markerfacecolor=face,
+                    linestyle="none",
+                )
         by_support.plot([], [], color=pen.colour, marker=marker, linestyle="none", label=loss)  # the legend's
-    by_support.set(xscale="log", xlabel="Mean support at the end (classes)", ylabel=f"{study.judged_by}, validation")
-    by_separation.set(xlabel="Separation 1/((alpha - 1) s), cosine; alpha > 1 only")
-    for axes in (by_support, by_separation):
+    by_scale.set(xlabel="Scale", ylabel=f"{study.judged_by}, validation")
+    by_support.set(xlabel="Mean support at the end (classes)")
+    for axes in (by_scale, by_support):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(LogFormatter())
+        axes.xaxis.set_minor_formatter(LogFormatter())
         axes.grid(visible=True)
     figure.legend(loc="outside upper left", ncols=5)
     return figure

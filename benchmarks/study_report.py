@@ -88,8 +88,8 @@ def write_report(
 
 SETTINGS_TEXT = (
     "The best of the settings tried, by the figure of the last column on held-out training identities; in brackets the "
-    "worst and the best of all that were tried. In the plot settings at the first learning rate are filled, the best "
-    "ones at other rates hollow."
+    "worst and the best of all that were tried. In the plot scales at the first learning rate are filled, the best "
+    "ones with another rate or margin hollow."
 )
 FIGURES_TEXT = "Test identities, percent: mean ± standard deviation over the seeds. Bars of the plot: all seeds."
 DIFFERENCES_TEXT = (
@@ -122,7 +122,7 @@ def _extent(study: Study, rows: Sequence[Row]) -> str:
     planned = study.sizes
     lines = [
         f"* Runs: {', '.join(f'{counts[phase]} of {planned[phase]} {phase}' for phase in planned)}; "
-        f"{minutes / 60.0:.1f} hours, {study.tuning_epochs} epochs for settings and rates, {study.final_epochs} for "
+        f"{minutes / 60.0:.1f} hours, {study.tuning_epochs} epochs for tuning, {study.final_epochs} for "
         "final runs and schedules.",
         f"* Machine: {_all(rows, 'machine')}; backbones in {_all(rows, 'precision')}.",
     ]
@@ -140,18 +140,17 @@ def _all(rows: Sequence[Row], column: str) -> str:
 
 
 def _settings(study: Study, rows: Sequence[Row]) -> str:
+    columns = ("alpha", "scale", "margin", "learning rate")
     body = []
     for loss in study.candidates:
         tried = study.tuning_rows(rows, loss)
         if tried:
-            final, rate = study.chosen(rows, loss)
+            best = study.best(rows, loss)
             judged = [100.0 * float(row[study.judged_by]) for row in tried]
-            best = max(judged) if study.higher_is_better else min(judged)
-            separation = "" if final.alpha == 1.0 else f"{1.0 / ((final.alpha - 1.0) * final.scale):.2f}"
-            cells = [f"{value:g}" for value in (final.alpha, final.scale, final.margin.m)]
-            body.append([loss, *cells, separation, f"{rate:g}", f"{best:.2f} [{min(judged):.2f}, {max(judged):.2f}]"])
-    header = ["loss", "alpha", "scale", "margin", "1/((alpha-1) s)", "learning rate", f"{study.judged_by} (%)"]
-    return _table(header, body)
+            value = f"{100.0 * float(best[study.judged_by]):.2f} [{min(judged):.2f}, {max(judged):.2f}]"
+            support = f"{float(best['support_size']):,.1f}" if best.get("support_size") else ""
+            body.append([loss, *(best[name] for name in columns), support, str(len(tried)), value])
+    return _table(["loss", *columns, "support (classes)", "tried", f"{study.judged_by} (%)"], body)
 
 
 def _figures(study: Study, rows: Sequence[Row]) -> str:

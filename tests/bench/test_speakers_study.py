@@ -131,7 +131,7 @@ def test_the_study_is_that_of_faces_in_names_of_speech(scripts: dict[str, Module
     assert (config.optimizer.learning_rate, config.optimizer.head_learning_rate_factor) == (0.2, 0.5)
     assert config.data.source == KaldiFolders(train=tmp_path / "lists/train", test=tmp_path / "lists/test")
     assert (config.data.feature_cache, config.data.augmentation.noise) == (tmp_path / "features", None)
-    tuning = speakers.config(replace(run, phase="rate"), tmp_path)
+    tuning = speakers.config(replace(run, phase="around"), tmp_path)
     assert tuning.data.source == KaldiFolders(train=tmp_path / "lists/fewer", validation=tmp_path / "lists/held-out")
 
 
@@ -156,6 +156,7 @@ def test_a_whole_study_of_voices(
         candidates={"AM": [CosFace(0.1, 8.0)], "q": [QMargin(1.5, 0.1, 3.0)]},
         rate=0.1,
         other_rates=(0.05,),
+        other_margins=(),
         seeds=(0, 1),
         tuning_epochs=1,
         final_epochs=1,
@@ -171,7 +172,7 @@ def test_a_whole_study_of_voices(
     monkeypatch.setattr(sys, "argv", [*words, "--tuning-epochs=1", "--final-epochs=1"])
     speakers.main()
     done = study.read_rows(rows)
-    assert [row["phase"] for row in done] == ["settings"] * 2 + ["rate"] * 2 + ["final"] * 4 + ["schedules"]
+    assert [row["phase"] for row in done] == ["settings"] * 2 + ["around"] * 2 + ["final"] * 4 + ["schedules"]
     assert {(row["phase"] == "final", row["split"], row["subjects"]) for row in done} == {
         (True, "test", "4"),
         (False, "validation", "4"),
@@ -184,7 +185,7 @@ def test_a_whole_study_of_voices(
     speakers.main()  # nothing is left to do
     assert rows.read_bytes() == before
     samples = read_samples(
-        config(study.Run(phase="rate", loss=small_loss(), rate=0.1, seed=0, epochs=1), tmp_path / "runs")
+        config(study.Run(phase="around", loss=small_loss(), rate=0.1, seed=0, epochs=1), tmp_path / "runs")
     )
     assert samples.subset("train").num_classes == 4 + 2
     check_report(scripts, manifest, tmp_path, monkeypatch, small)

@@ -48,6 +48,7 @@ def plan(scripts: dict[str, ModuleType]) -> Any:
         },
         rate=0.1,
         other_rates=(0.05,),
+        other_margins=(),
         seeds=(3, 4),
         tuning_epochs=1,
         final_epochs=2,
@@ -85,7 +86,7 @@ def test_the_phases_come_in_order_and_rest_on_what_was_measured(
 ) -> None:
     tar = Tar()
     rows = carried(scripts, plan, tmp_path / "rows.csv", tar)
-    assert [run.phase for run in tar.done] == ["settings"] * 4 + ["rate"] * 2 + ["final"] * 4 + ["schedules"] * 2
+    assert [run.phase for run in tar.done] == ["settings"] * 4 + ["around"] * 2 + ["final"] * 4 + ["schedules"] * 2
     final = [run for run in tar.done if run.phase == "final"]
     assert {(run.loss.name, run.loss.final, run.rate) for run in final} == {
         ("CosFace", CosFace(0.2, 4.0), 0.05),
@@ -184,7 +185,9 @@ def test_a_setting_that_was_taken_out_is_named(scripts: dict[str, ModuleType], p
 def test_the_face_study_is_as_large_as_its_budget(scripts: dict[str, ModuleType]) -> None:
     """At most eight tuning runs a loss, the same number for each; three seeds; hypotheses about Q-Margin 1.5."""
     study = scripts["faces_small"].study()
-    assert {len(settings) for settings in study.candidates.values()} == {4}
+    with_margin = {loss: settings[0].margin.m > 0.0 for loss, settings in study.candidates.items()}
+    budget = {len(own) + len(study.other_margins) * with_margin[loss] for loss, own in study.candidates.items()}
+    assert budget == {5}  # every loss as many runs
     assert len(study.other_rates) == 2
     assert len(study.seeds) == 3
     assert study.varied in study.candidates
@@ -206,12 +209,12 @@ def test_the_face_runs_are_those_of_their_row(scripts: dict[str, ModuleType], tm
     assert faces.config(final, tmp_path / "m.csv", "bfloat16").precision == "bfloat16"
     assert (config.optimizer.learning_rate, config.optimizer.head_learning_rate_factor) == (0.2, 0.5)
     assert config.data.validation_identities == 0
-    for phase in ("settings", "rate", "schedules"):
+    for phase in ("settings", "around", "schedules"):
         assert (
             faces.config(replace(final, phase=phase), tmp_path / "m.csv").data.validation_identities == faces.HELD_OUT
         )
     first = next(plan.planned([]))
-    assert first.folder == "settings-CosFace-1-16-0.2-0.1-0-8"  # runs of before go on in their folders
+    assert first.folder == "settings-CosFace-1-12-0.2-1-0-6"  # runs of before go on in their folders
 
 
 def test_the_spread_of_embeddings_is_that_of_their_directions(scripts: dict[str, ModuleType]) -> None:
@@ -402,7 +405,7 @@ def test_a_whole_study_from_images_to_its_page(
 
     call("faces_small", "study", f"--manifest={manifest}", f"--out={runs}", f"--rows={rows}")
     done = scripts["study_rows"].read_rows(rows)
-    assert [row["phase"] for row in done] == ["settings"] * 4 + ["rate"] * 3 + ["final"] * 6 + ["schedules"] * 2
+    assert [row["phase"] for row in done] == ["settings"] * 4 + ["around"] * 3 + ["final"] * 6 + ["schedules"] * 2
     assert all(float(row["prototypes_taught"]) <= 8 for row in done)
     assert len(list(runs.glob("final-*/embeddings-test.npz"))) == 6
     short = [row for row in done if (row["phase"], row["loss"]) != ("final", "q") and row["phase"] != "schedules"]
