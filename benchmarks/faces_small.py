@@ -77,7 +77,7 @@ def config(run: Run, manifest: Path, precision: Precision = "float32") -> TrainC
     """The recipe with a run's loss, rates and length; all but final runs hold identities out."""
     recipe = find_recipe("faces-small").config(run.loss)
     changes = Augmentation(shift=3.0, rotation=8.0, scale=0.1, brightness=0.2, contrast=0.2)
-    data = replace(recipe.image_data, source=ManifestFile(path=manifest), augmentation=changes)
+    data = replace(recipe.image_data, source=ManifestFile(path=manifest), augmentation=changes, keep_decoded=True)
     if run.phase != FINAL:
         data = replace(data, validation_identities=HELD_OUT)
     return replace(

@@ -120,9 +120,9 @@ def test_only_a_few_batches_are_decoded_ahead(people: Manifest, monkeypatch: pyt
     decoded: list[int] = []
     original = module._decode
 
-    def counting(manifest: Manifest, image_format: ImageFormat, indices: Any, change: Any) -> torch.Tensor:
+    def counting(pixels_of: Any, image_format: ImageFormat, indices: Any, change: Any) -> torch.Tensor:
         decoded.append(len(indices))
-        return original(manifest, image_format, indices, change)
+        return original(pixels_of, image_format, indices, change)
 
     monkeypatch.setattr(module, "_decode", counting)
     with closing(loader(people, workers=2).iterate(0, 1000)) as stream:

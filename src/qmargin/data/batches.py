@@ -14,11 +14,13 @@ from torch import Tensor
 from qmargin.data._checks import check_counts
 from qmargin.data.augment import Augmentation, Pixels, augment_view
 from qmargin.data.decode import ImageFormat
+from qmargin.data.kept import KeptPixels
 from qmargin.data.processes import decode_in_processes
 from qmargin.data.samples import Samples
 from qmargin.data.sampling import Indices, ShuffledBatches
 
 Batches = Generator["Batch", None, None]
+PixelsOf = Callable[[int], Pixels]  # the image of a sample, (height, width, channels)
 B = TypeVar("B")
 
 
@@ -64,7 +66,7 @@ class _Job:
         return (len(self.samples), *self.image_format.shape)
 
     def decode(self, into: Pixels) -> None:
-        _decode_into(into, self.samples, self.image_format, np.arange(len(self.samples)), self.change)
+        _decode_into(into, _of(self.samples, self.image_format), np.arange(len(self.samples)), self.change)
 
 
 class ImageBatches:
@@ -80,9 +82,10 @@ class ImageBatches:
         batches: their order; made for `len(manifest)` samples.
         workers: how many, >= 1; one batch is decoded by one of them.
         processes: workers are processes, else threads, which share the interpreter with the training.
+        keep_decoded: each image is decoded once and stays in memory; threads only.
 
     Raises:
-        ValueError: the order is for another number of samples.
+        ValueError: the order is for another number of samples, or images would be kept by processes.
 
     Example:
         >>> from qmargin.data import read_orl
@@ -103,8 +106,13 @@ class ImageBatches:
         workers: int = 2,
         *,
         processes: bool = False,
+        keep_decoded: bool = False,
     ) -> None:
         check_counts("ImageBatches", 1, workers=workers)
+        if keep_decoded and processes:
+            raise ValueError(
+                "images that are kept in memory are decoded by threads: processes would each keep their own"
+            )
         if batches.samples != len(manifest):
             raise ValueError(
                 f"the order is for {batches.samples} samples, the manifest has {len(manifest)}: make it with "
@@ -117,6 +125,7 @@ class ImageBatches:
         self.workers = workers
         self.processes = processes
         self._labels = manifest.labels
+        self._pixels = KeptPixels(manifest, image_format) if keep_decoded else _of(manifest, image_format)
 
     def iterate(self, start_step: int, stop_step: int) -> Batches:
         """Yield the batches of the steps in [start_step, stop_step), in order.
@@ -143,7 +152,7 @@ class ImageBatches:
         return Batch(step, images, torch.from_numpy(self._labels[indices]), indices)
 
     def _decode(self, step: int, indices: Indices) -> Batch:
-        return self._batch(step, _decode(self.manifest, self.image_format, indices, self._change(step)))
+        return self._batch(step, _decode(self._pixels, self.image_format, indices, self._change(step)))
 
 
 def sequential(
@@ -184,7 +193,7 @@ def sequential(
         return Batch(step, images, torch.from_numpy(labels[indices]), indices)
 
     def decode(step: int, indices: Indices) -> Batch:
-        return batch_of(step, _decode(manifest, image_format, indices, None))
+        return batch_of(step, _decode(_of(manifest, image_format), image_format, indices, None))
 
     steps = range(-(-len(manifest) // batch_size))
     if processes:
@@ -214,17 +223,19 @@ class _Jobs:
         return self.job_of(self.steps[number])
 
 
-def _decode(manifest: Samples, image_format: ImageFormat, indices: Indices, change: _Change | None) -> Tensor:
+def _of(samples: Samples, image_format: ImageFormat) -> PixelsOf:
+    return lambda index: samples.pixels(index, image_format)
+
+
+def _decode(pixels_of: PixelsOf, image_format: ImageFormat, indices: Indices, change: _Change | None) -> Tensor:
     images = np.empty((len(indices), *image_format.shape), dtype=np.uint8)
-    _decode_into(images, manifest, image_format, indices, change)
+    _decode_into(images, pixels_of, indices, change)
     return torch.from_numpy(images)
 
 
-def _decode_into(
-    images: Pixels, manifest: Samples, image_format: ImageFormat, indices: Indices, change: _Change | None
-) -> None:
+def _decode_into(images: Pixels, pixels_of: PixelsOf, indices: Indices, change: _Change | None) -> None:
     for place, index in enumerate(indices):
-        picture = manifest.pixels(int(index), image_format)
+        picture = pixels_of(int(index))
         changed = picture if change is None else change(picture, place)
         images[place] = changed.transpose(2, 0, 1)
 

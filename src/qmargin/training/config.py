@@ -64,6 +64,8 @@ class DataConfig:
     """Threads, or processes, that decode images."""
     processes: bool = False
     """Decode in processes instead of threads: the same pixels, and the interpreter is left to the training."""
+    keep_decoded: bool = False
+    """Decode each training image once and keep it in memory (images x height x width x channels bytes); by threads."""
 
     def __post_init__(self) -> None:
         """Refuse counts that make no sense."""
@@ -71,6 +73,8 @@ class DataConfig:
             raise ValueError(f"data.class_balance must be in [0, 1], got {self.class_balance!r}")
         at_least("data.validation_identities", self.validation_identities, 0)
         at_least("data.workers", self.workers, 1)
+        if self.keep_decoded and self.processes:
+            raise ValueError("data.keep_decoded is for threads: with data.processes each would keep images of its own")
         for name in ("expected_identities", "expected_images"):
             if getattr(self, name) is not None:
                 at_least(f"data.{name}", getattr(self, name), 1)
@@ -92,7 +96,15 @@ class DataConfig:
     def batches(self, samples: SampleTable, order: ShuffledBatches) -> ImageBatches:
         """Training batches of the images, in that order."""
         images = cast("Samples", samples)  # they come from `source`
-        return ImageBatches(images, self.image, self.augmentation, order, self.workers, processes=self.processes)
+        return ImageBatches(
+            images,
+            self.image,
+            self.augmentation,
+            order,
+            self.workers,
+            processes=self.processes,
+            keep_decoded=self.keep_decoded,
+        )
 
     def prepared(self, inputs: Tensor) -> Tensor:
         """What the backbone takes, of a batch's `inputs` on its device: `normalise`."""
