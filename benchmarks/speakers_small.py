@@ -27,7 +27,8 @@ import numpy as np
 import soundfile
 
 from faces_small import CANDIDATES as OF_FACES
-from faces_small import VARIATIONS, comparable
+from faces_small import comparable
+from faces_small import study as study_of_faces
 from qmargin._files import make_folder, write_text
 from qmargin.data.speech import KaldiFolders
 from qmargin.losses import AlphaLoss
@@ -57,20 +58,9 @@ Utterance = Row  # of the manifest
 
 
 def study(tuning_epochs: int = 16, final_epochs: int = 40) -> Study:
-    """The whole plan."""
-    return Study(
-        candidates=CANDIDATES,
-        rate=1.0,
-        other_rates=(0.5, 2.0),
-        other_margins=(0.4,),
-        seeds=(0, 1, 2),
-        tuning_epochs=tuning_epochs,
-        final_epochs=final_epochs,
-        judged_by="EER",
-        higher_is_better=False,
-        varied="Q-Margin 1.5",
-        variations=VARIATIONS,
-    )
+    """The whole plan: that of the faces, judged by EER."""
+    plan = study_of_faces(tuning_epochs, final_epochs)
+    return replace(plan, candidates=CANDIDATES, judged_by="EER", higher_is_better=False)
 
 
 def config(run: Run, out: Path) -> TrainConfig:

@@ -171,7 +171,7 @@ def test_a_whole_study_of_voices(
     words = ["study", f"--manifest={manifest}", f"--out={tmp_path / 'runs'}", f"--rows={rows}"]
     monkeypatch.setattr(sys, "argv", [*words, "--tuning-epochs=1", "--final-epochs=1"])
     speakers.main()
-    done = study.read_rows(rows)
+    done = scripts["study_rows"].read_rows(rows)
     assert [row["phase"] for row in done] == ["settings"] * 2 + ["around"] * 2 + ["final"] * 4 + ["schedules"]
     assert {(row["phase"] == "final", row["split"], row["subjects"]) for row in done} == {
         (True, "test", "4"),
