@@ -186,8 +186,10 @@ def test_the_face_study_is_as_large_as_its_budget(scripts: dict[str, ModuleType]
     """At most eight tuning runs a loss, the same number for each; three seeds; hypotheses about Q-Margin 1.5."""
     study = scripts["faces_small"].study()
     with_margin = {loss: settings[0].margin.m > 0.0 for loss, settings in study.candidates.items()}
-    budget = {len(own) + len(study.other_margins) * with_margin[loss] for loss, own in study.candidates.items()}
-    assert budget == {5}  # every loss as many runs
+    budget = {
+        loss: len(own) + len(study.other_margins) * with_margin[loss] for loss, own in study.candidates.items()
+    }
+    assert budget == dict.fromkeys(study.candidates, 5) | {"CosFace": 6}  # as many runs, the baseline one more
     assert len(study.other_rates) == 2
     assert len(study.seeds) == 3
     assert study.varied in study.candidates
@@ -214,7 +216,7 @@ def test_the_face_runs_are_those_of_their_row(scripts: dict[str, ModuleType], tm
             faces.config(replace(final, phase=phase), tmp_path / "m.csv").data.validation_identities == faces.HELD_OUT
         )
     first = next(plan.planned([]))
-    assert first.folder == "settings-CosFace-1-12-0.2-1-0-6"  # runs of before go on in their folders
+    assert first.folder == "settings-CosFace-1-6-0.2-1-0-6"  # runs of before go on in their folders
 
 
 def test_the_spread_of_embeddings_is_that_of_their_directions(scripts: dict[str, ModuleType]) -> None:
