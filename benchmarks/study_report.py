@@ -11,7 +11,7 @@ import numpy as np
 
 from qmargin._files import make_folder, write_text
 from qmargin.report._markdown import grid, markdown_text
-from study import FINAL, SCHEDULES, Study
+from study import FINAL, SCHEDULES, TUNING, Study
 from study_plots import write_plots
 from study_rows import FIGURES, Row
 
@@ -71,6 +71,7 @@ def write_report(
     parts = [
         f"{about}\n\n{_extent(study, rows)}",
         _section("Settings chosen", SETTINGS_TEXT, _settings(study, rows), plots.get("settings")),
+        _section("Every scale that was tried", SCALES_TEXT, _scales(study, rows)),
         _section("Error rates", FIGURES_TEXT, _figures(study, rows), plots.get("tar")),
         *(
             _section(f"Differences to {one}", DIFFERENCES_TEXT, _differences(study, rows, intervals, one))
@@ -90,6 +91,10 @@ SETTINGS_TEXT = (
     "The best of the settings tried, by the figure of the last column on held-out training identities; in brackets the "
     "worst and the best of all that were tried. In the plot scales at the first learning rate are filled, the best "
     "ones with another rate or margin hollow."
+)
+SCALES_TEXT = (
+    "At the first learning rate and margin, one seed, held-out training identities: the figure that chooses and the EER "
+    "in percent, and the mean support at the end."
 )
 FIGURES_TEXT = "Test identities, percent: mean ± standard deviation over the seeds. Bars of the plot: all seeds."
 DIFFERENCES_TEXT = (
@@ -151,6 +156,23 @@ def _settings(study: Study, rows: Sequence[Row]) -> str:
             support = f"{float(best['support_size']):,.1f}" if best.get("support_size") else ""
             body.append([loss, *(best[name] for name in columns), support, str(len(tried)), value])
     return _table(["loss", *columns, "support (classes)", "tried", f"{study.judged_by} (%)"], body)
+
+
+def _scales(study: Study, rows: Sequence[Row]) -> str:
+    tried = {loss: study.tuning_rows(rows, loss, TUNING[:1]) for loss in study.candidates}
+    scales = sorted({row["scale"] for own in tried.values() for row in own}, key=float)
+    body = []
+    for loss, own in tried.items():
+        cells = {row["scale"]: _at_scale(row, study.judged_by) for row in own}
+        if cells:
+            body.append([loss, *(cells.get(scale, "") for scale in scales)])
+    return _table(["loss", *(f"s = {scale}" for scale in scales)], body)
+
+
+def _at_scale(row: Row, judged_by: str) -> str:
+    shown = [f"{100.0 * float(row[name]):.1f}" for name in dict.fromkeys((judged_by, "EER"))]
+    support = f"{float(row['support_size']):,.0f}" if row.get("support_size") else ""
+    return ", ".join([*shown, support])
 
 
 def _figures(study: Study, rows: Sequence[Row]) -> str:

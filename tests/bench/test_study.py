@@ -186,9 +186,7 @@ def test_the_face_study_is_as_large_as_its_budget(scripts: dict[str, ModuleType]
     """At most eight tuning runs a loss, the same number for each; three seeds; hypotheses about Q-Margin 1.5."""
     study = scripts["faces_small"].study()
     with_margin = {loss: settings[0].margin.m > 0.0 for loss, settings in study.candidates.items()}
-    budget = {
-        loss: len(own) + len(study.other_margins) * with_margin[loss] for loss, own in study.candidates.items()
-    }
+    budget = {loss: len(own) + len(study.other_margins) * with_margin[loss] for loss, own in study.candidates.items()}
     assert budget == dict.fromkeys(study.candidates, 5) | {"CosFace": 6}  # as many runs, the baseline one more
     assert len(study.other_rates) == 2
     assert len(study.seeds) == 3
@@ -426,6 +424,7 @@ def test_a_whole_study_from_images_to_its_page(
     assert "6 of 6 final, 2 of 2 schedules" in text
     for heading in (
         "Settings chosen",
+        "Every scale that was tried",
         "Error rates",
         "Differences to CosFace",
         "Differences to ArcFace",
@@ -448,6 +447,20 @@ def test_a_whole_study_from_images_to_its_page(
     before = {path.name: path.read_bytes() for path in page.parent.iterdir()}
     call("faces_small_report", *report)
     assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == before
+
+
+def test_every_scale_stands_in_its_column(scripts: dict[str, ModuleType], plan: Any, tmp_path: Path) -> None:
+    def carry_out(run: Any) -> dict[str, str]:
+        return Tar()(run) | {"EER": f"{run.loss.final.scale / 100:.5f}", "support_size": "1012.4"}
+
+    scales = {"CosFace": [CosFace(0.1, 4.0), CosFace(0.1, 16.0)], "q": [QMargin(1.5, 0.1, 16.0)]}
+    plan = replace(plan, candidates=scales)
+    columns = (*scripts["study_rows"].KEY, "split", "minutes", JUDGED, "EER", "support_size")
+    rows = scripts["study_running"].carry_on(plan, tmp_path / "rows.csv", columns, carry_out, tmp_path / "claims")
+    head, _, first, second = scripts["study_report"]._scales(plan, rows).splitlines()
+    assert [cell.strip() for cell in head.strip("|").split("|")] == ["loss", "s = 4", "s = 16"]
+    assert [cell.strip() for cell in first.strip("|").split("|")] == ["CosFace", "0.0, 4.0, 1,012", "0.0, 16.0, 1,012"]
+    assert [cell.strip() for cell in second.strip("|").split("|")] == ["q", "", "-160.0, 16.0, 1,012"]
 
 
 def difference(value: float, low: float, high: float) -> dict[str, str]:
