@@ -93,8 +93,8 @@ SETTINGS_TEXT = (
     "ones with another rate or margin hollow."
 )
 SCALES_TEXT = (
-    "At the first learning rate and margin, one seed, held-out training identities: the figure that chooses and the EER "
-    "in percent, and the mean support at the end."
+    "At the first learning rate and margin, one seed, held-out training identities: the figure that chooses, the EER, "
+    "both in percent, and the mean support at the end."
 )
 FIGURES_TEXT = "Test identities, percent: mean ± standard deviation over the seeds. Bars of the plot: all seeds."
 DIFFERENCES_TEXT = (
