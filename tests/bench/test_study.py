@@ -187,7 +187,7 @@ def test_the_face_study_is_as_large_as_its_budget(scripts: dict[str, ModuleType]
     study = scripts["faces_small"].study()
     with_margin = {loss: settings[0].margin.m > 0.0 for loss, settings in study.candidates.items()}
     budget = {loss: len(own) + len(study.other_margins) * with_margin[loss] for loss, own in study.candidates.items()}
-    assert budget == dict.fromkeys(study.candidates, 5) | dict.fromkeys(("CosFace", "Q-Margin 1.25"), 6)
+    assert budget == dict.fromkeys(study.candidates, 5) | dict.fromkeys(("CosFace", "Q-Margin 1.25", "Q-Margin 2"), 6)
     assert len(study.other_rates) == 2
     assert len(study.seeds) == 3
     assert study.varied in study.candidates
