@@ -56,7 +56,7 @@ HELD_OUT = 150  # training identities that judge settings
 COLUMNS = (*KEY, *SIZES, *FIGURES, *SPREAD, VALUE, *LOGGED, *DONE)
 
 
-def study(tuning_epochs: int = 6, final_epochs: int = 16) -> Study:
+def study(tuning_epochs: int = 6, final_epochs: int = 12) -> Study:
     """The whole plan."""
     return Study(
         candidates=CANDIDATES,
@@ -81,7 +81,7 @@ def config(run: Run, manifest: Path, precision: Precision = "float32") -> TrainC
     if run.phase != FINAL:
         data = replace(data, validation_identities=HELD_OUT)
     return replace(
-        comparable(recipe, run),
+        at_rates(recipe, run),
         data=data,
         seed=run.seed,
         epochs=run.epochs,
@@ -91,15 +91,10 @@ def config(run: Run, manifest: Path, precision: Precision = "float32") -> TrainC
     )
 
 
-def comparable(recipe: TrainConfig, run: Run) -> TrainConfig:
-    """The recipe with a run's rates, where scales are as soft and rates move as far whatever alpha and scale are."""
-    return replace(
-        recipe,
-        head=replace(recipe.head, measure="probability"),
-        optimizer=replace(
-            recipe.optimizer, per_scale=True, learning_rate=run.rate, head_learning_rate_factor=run.head_rate
-        ),
-    )
+def at_rates(recipe: TrainConfig, run: Run) -> TrainConfig:
+    """The recipe with a run's learning rates."""
+    rates = replace(recipe.optimizer, learning_rate=run.rate, head_learning_rate_factor=run.head_rate)
+    return replace(recipe, optimizer=rates)
 
 
 def carry_out(run: Run, manifest: Path, out: Path, precision: Precision) -> Row:

@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 
 from faces_small import CANDIDATES as OF_FACES
-from faces_small import comparable
+from faces_small import at_rates
 from faces_small import study as study_of_faces
 from qmargin._files import make_folder, write_text
 from qmargin.data.speech import KaldiFolders
@@ -78,7 +78,7 @@ def config(run: Run, out: Path) -> TrainConfig:
         feature_cache=out / "features",
         workers=1,
     )
-    return replace(comparable(recipe, run), data=data, seed=run.seed, epochs=run.epochs)
+    return replace(at_rates(recipe, run), data=data, seed=run.seed, epochs=run.epochs)
 
 
 def read_manifest(path: Path) -> list[Utterance]:

@@ -1,6 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -65,6 +65,20 @@ def test_prototypes_come_along_where_asked_for(tiny: TrainConfig, run: RunFolder
         load_initial(run.path, other.backbone, other.head)
     with pytest.raises(ValueError, match=r"init_head needs the folder of a run: .*m.pth holds a backbone alone"):
         load_initial(Path("m.pth"), other.backbone, other.head)
+
+
+@pytest.mark.parametrize("measure", ["unit", "probability"])
+def test_the_base_measure_is_a_setting_of_the_new_run(tiny: TrainConfig, tmp_path: Path, measure: Any) -> None:
+    """Prototypes come along from a run of the other measure, and of another prior; the measure does not."""
+    other = replace(tiny.head, measure="probability" if measure == "unit" else "unit", prior_exponent=0.5)
+    first = train(replace(tiny, head=other, max_steps=2), tmp_path / "first")
+    state = TrainingState.create(replace(tiny, head=replace(tiny.head, measure=measure), seed=3), 30)
+    load_initial(first.path, state.backbone, state.head)
+    assert torch.equal(state.head.weight, load_checkpoint(first.checkpoint)["head"]["weight"])
+    if measure == "unit":
+        assert state.head.base is None
+    else:
+        torch.testing.assert_close(state.head.base, torch.full((30,), 1 / 30))
 
 
 def test_the_mean_of_the_weights_is_what_a_run_passes_on(tiny: TrainConfig, tmp_path: Path) -> None:

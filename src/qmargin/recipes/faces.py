@@ -4,6 +4,7 @@ from pathlib import Path
 
 from qmargin.backbones import IResNetConfig
 from qmargin.data import Augmentation, ImageFolders, ImageFormat, ManifestFile, OrlFaces
+from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training import DataConfig, OptimizerConfig, TrainConfig
 
@@ -39,7 +40,8 @@ def faces_small(loss: ScheduledLoss) -> TrainConfig:
         ),
         backbone=IResNetConfig(depth=18, width=16, embedding_dim=128, height=40, input_width=40),
         loss=loss,
-        optimizer=OptimizerConfig(learning_rate=0.1, momentum=0.9, weight_decay=5e-4, warmup=0.05),
+        head=HeadConfig(measure="probability"),
+        optimizer=OptimizerConfig(learning_rate=1.0, per_scale=True, momentum=0.9, weight_decay=5e-4, warmup=0.05),
         epochs=20,
         batch_size=128,
         log_every=20,

@@ -13,6 +13,7 @@ from qmargin.data.speech import (
     SpeechTable,
     SyntheticNoise,
 )
+from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training import AveragingConfig, OptimizerConfig, SpeechDataConfig, TrainConfig
 
@@ -71,8 +72,15 @@ def speakers_small(loss: ScheduledLoss) -> TrainConfig:
             channels=128, pooled=384, bottleneck=64, embedding_dim=128, global_context=False, stride=3
         ),
         loss=loss,
+        head=HeadConfig(measure="probability"),
         optimizer=OptimizerConfig(
-            learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, warmup=0.1, decay="cosine"
+            learning_rate=1.0,
+            per_scale=True,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=5e-4,
+            warmup=0.1,
+            decay="cosine",
         ),
         epochs=20,
         batch_size=32,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qmargin.backbones import IResNet, read_arcface_torch
 from qmargin.backbones.arcface_torch import EXTENSIONS
@@ -17,6 +17,7 @@ from qmargin.training.speech_data import SpeechDataConfig
 from qmargin.training.weights import AnyStored, check_fit, load_weights
 
 SAME_HEAD = "init_head needs the same identities and head: leave it off"
+PROTOTYPES = ("weight",)  # of a head; its base measure is a setting of the new run
 ADVICE = "init_from needs the same network: set the backbone's fields to those of the file"
 
 
@@ -53,7 +54,7 @@ def load_initial(
         if head is not None and other_speeds:
             _load_speeds(head, saved["head"], speeds or (), theirs or ())
         elif head is not None:
-            load_weights(head, saved["head"], SAME_HEAD)
+            load_weights(head, saved["head"], SAME_HEAD, PROTOTYPES)
 
 
 def _speeds_of(run: RunFolder) -> tuple[float, ...] | None:
@@ -71,7 +72,8 @@ def _load_speeds(head: Head, stored: Mapping[str, AnyStored], ours: Sequence[flo
             f"{', '.join(map('{:g}'.format, theirs))}, not {unknown[0]:g}: set data.augmentation.speeds to some of "
             "them, or leave init_head off"
         )
-    classes = stored["weight"].shape[0]
+    prototypes = stored["weight"].read()  # (classes, dim)
+    classes = len(prototypes)
     blocks = torch.arange(classes).view(len(theirs), -1)  # (speeds, speakers)
     rows = torch.cat([blocks[theirs.index(speed)] for speed in ours])  # (classes kept,)
     if len(rows) != head.num_classes:
@@ -80,14 +82,9 @@ def _load_speeds(head: Head, stored: Mapping[str, AnyStored], ours: Sequence[flo
         )
     if isinstance(head, ShardedHead):
         rows = rows[head.class_range.start : head.class_range.stop]
-    weights = {name: _rows(tensor.read(), rows, classes) for name, tensor in stored.items()}
-    check_fit(head, weights, SAME_HEAD)
-    head.load_state_dict(weights)
-
-
-def _rows(tensor: Tensor, rows: Tensor, classes: int) -> Tensor:
-    """Some rows of what has a row for each class; of other tensors all."""
-    return tensor[rows] if tensor.ndim and len(tensor) == classes else tensor
+    kept = {"weight": prototypes[rows]}
+    check_fit(head, kept, SAME_HEAD, PROTOTYPES)
+    head.load_state_dict(kept, strict=False)
 
 
 def _of_model_file(path: Path, backbone: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """Stored weights into modules, in place: compared first, copied after."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
 
 import torch
@@ -17,25 +17,37 @@ Copy = tuple[AnyStored, Tensor]  # from the file to the memory
 EDITED = "was config.json edited?"
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, AnyStored], advice: str = EDITED) -> None:
-    """Read the weights of an open checkpoint into a module, in place.
+def load_weights(
+    module: nn.Module, weights: Mapping[str, AnyStored], advice: str = EDITED, only: Collection[str] | None = None
+) -> None:
+    """Read the weights of an open checkpoint into a module, in place; with `only` those of these names.
 
     Raises:
         ValueError: the weights are another network's; the message names the first misfit, and nothing was changed.
     """
-    copy_weights(fitting(module, weights, advice))
+    copy_weights(fitting(module, weights, advice, only))
 
 
-def fitting(module: nn.Module, weights: Mapping[str, AnyStored], advice: str = EDITED) -> list[Copy]:
+def fitting(
+    module: nn.Module, weights: Mapping[str, AnyStored], advice: str = EDITED, only: Collection[str] | None = None
+) -> list[Copy]:
     """Every stored tensor with the tensor of the module it belongs to; a ValueError names the first misfit."""
-    check_fit(module, weights, advice)
+    check_fit(module, weights, advice, only)
     targets: dict[str, Tensor] = module.state_dict()
-    return [(stored, targets[name]) for name, stored in weights.items()]
+    return [(stored, targets[name]) for name, stored in weights.items() if only is None or name in only]
 
 
-def check_fit(module: nn.Module, weights: Mapping[str, AnyStored | Tensor], advice: str = EDITED) -> None:
-    """Refuse weights of another network; `advice` ends the message."""
+def check_fit(
+    module: nn.Module,
+    weights: Mapping[str, AnyStored | Tensor],
+    advice: str = EDITED,
+    only: Collection[str] | None = None,
+) -> None:
+    """Refuse weights of another network, or with `only` other weights of these names; `advice` ends the message."""
     targets: dict[str, Tensor] = module.state_dict()
+    if only is not None:
+        targets = {name: targets[name] for name in only}
+        weights = {name: stored for name, stored in weights.items() if name in only}
     misfits = chain(
         (f"{name} is missing in it" for name in targets if name not in weights),
         (f"{name} is not in the network" for name in weights if name not in targets),
