@@ -18,7 +18,7 @@ from qmargin.report._legend import add_legend
 from study import FINAL, SCHEDULES, TUNING, Study
 from study_rows import Row
 
-MARKERS = "os^Dv"
+MARKERS = "os^DvPX"  # as many more than colours that no pair of the two comes twice
 PANELS = {  # column of the curves: label, logarithmic
     "support_size": ("Mean support (classes)", True),
     "p_target": ("Mean p of the label", False),
@@ -119,31 +119,33 @@ def _points(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
 
 def settings_plot(study: Study, rows: Sequence[Row]) -> Figure:
     """The validation figure of every setting tried, over the scale and over the support at its end."""
-    tried = [row for row in rows if row["phase"] in TUNING]
-    pens = _pens([loss for loss in study.candidates if any(row["loss"] == loss for row in tried)])
+    tried = {loss: study.tuning_rows(rows, loss) for loss in study.candidates}
+    pens = _pens([loss for loss, own in tried.items() if own])
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     by_scale, by_support = figure.subplots(1, 2, sharey=True)
     for marker, (loss, pen) in zip(cycle(MARKERS), pens.items()):
-        for row in (row for row in tried if row["loss"] == loss):
-            face = pen.colour if row["phase"] == "settings" else COLOUR["surface"]
-            for axes, place in ((by_scale, float(row["scale"])), (by_support, float(row["support_size"]))):
+        for phase, face in zip(TUNING, (pen.colour, COLOUR["surface"]), strict=True):
+            own = [row for row in tried[loss] if row["phase"] == phase]
+            look = {"color": pen.colour, "marker": marker, "markerfacecolor": face}
+            for axes, column in ((by_scale, "scale"), (by_support, "support_size")):
+                along = axes is by_scale and phase == TUNING[0]
+                points = sorted((float(row[column]), float(row[study.judged_by])) for row in own)
                 axes.plot(
-                    [place],
-                    [float(row[study.judged_by])],
-                    color=pen.colour,
-                    marker=marker,
-                    markerfacecolor=face,
-                    linestyle="none",
+                    [x for x, _ in points],
+                    [y for _, y in points],
+                    linestyle=pen.dashes if along else "none",
+                    label=loss if along else None,
+                    **look,
                 )
-        by_support.plot([], [], color=pen.colour, marker=marker, linestyle="none", label=loss)  # the legend's
-    by_scale.set(xlabel="Scale", ylabel=f"{study.judged_by}, validation")
-    by_support.set(xlabel="Mean support at the end (classes)")
+    scales = sorted({float(row["scale"]) for own in tried.values() for row in own})
+    by_scale.set(xscale="log", xlabel="Scale", ylabel=f"{study.judged_by}, validation")
+    by_scale.set_xticks(scales, [f"{scale:g}" for scale in scales])
+    by_scale.set_xticks([], minor=True)
+    by_support.set(xscale="log", xlabel="Mean support at the end (classes)")
+    by_support.xaxis.set_major_formatter(LogFormatter())
     for axes in (by_scale, by_support):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(LogFormatter())
-        axes.xaxis.set_minor_formatter(LogFormatter())
         axes.grid(visible=True)
-    figure.legend(loc="outside upper left", ncols=5)
+    figure.legend(*by_scale.get_legend_handles_labels(), loc="outside upper left", ncols=5)
     return figure
 
 
