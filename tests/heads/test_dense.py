@@ -70,7 +70,12 @@ def test_two_processes_under_ddp_equal_one_on_the_whole_batch(tmp_path: Path) ->
     worker = [sys.executable, str(Path(__file__).with_name("ddp_worker.py"))]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     ranks = [subprocess.Popen([*worker, str(rank), "2", str(tmp_path)], env=environment) for rank in range(2)]
-    assert [process.wait(timeout=240) for process in ranks] == [0, 0]
+    try:
+        assert [process.wait(timeout=240) for process in ranks] == [0, 0]
+    finally:  # one that hangs would be another test's warning
+        for process in ranks:
+            process.kill()
+            process.wait()
 
     loss = head(embeddings, labels)
     loss.backward()
