@@ -18,7 +18,7 @@ from qmargin.report._legend import add_legend
 from study import FINAL, SCHEDULES, TUNING, Study
 from study_rows import Row
 
-MARKERS = "os^DvPX"  # as many more than colours that no pair of the two comes twice
+MARKERS = "os^DvPX"  # seven, beside five colours: no pair of the two comes twice
 PANELS = {  # column of the curves: label, logarithmic
     "support_size": ("Mean support (classes)", True),
     "p_target": ("Mean p of the label", False),

@@ -102,6 +102,24 @@ def test_the_phases_come_in_order_and_rest_on_what_was_measured(
     assert len({run.folder for run in tar.done}) == len(rows) == 12
 
 
+def test_other_margins_are_tried_around_the_best_and_may_be_chosen(
+    scripts: dict[str, ModuleType], plan: Any, tmp_path: Path
+) -> None:
+    plan = replace(plan, other_margins=(0.3,), candidates={**plan.candidates, "q": [QMargin(1.5, 0.0, 3.0)]})
+    tar = Tar()
+    rows = carried(scripts, plan, tmp_path / "rows.csv", tar)
+    around = [(run.loss.name, run.loss.final.margin.m, run.rate) for run in tar.done if run.phase == "around"]
+    assert around == [("CosFace", 0.2, 0.05), ("CosFace", 0.3, 0.1), ("q", 0.0, 0.05)]  # a loss without one has none
+    assert plan.chosen(rows, "CosFace") == (CosFace(0.3, 4.0), 0.1)
+    assert plan.sizes == {"settings": 3, "around": 3, "final": 4, "schedules": 2}
+
+
+def test_a_sharper_end_is_reached_from_the_chosen_scale(scripts: dict[str, ModuleType], plan: Any) -> None:
+    plan = replace(plan, variations={"sharper": scripts["study"].Variation(sharper=4.0)})
+    (run,) = plan._varied(QMargin(1.5, 0.1, 3.0), 0.1)
+    assert [run.loss.at(progress).scale for progress in (0.0, 0.5, 1.0)] == [3.0, 7.5, 12.0]
+
+
 def test_a_stopped_study_goes_on_where_it_was(scripts: dict[str, ModuleType], plan: Any, tmp_path: Path) -> None:
     whole = carried(scripts, plan, tmp_path / "whole.csv", Tar())
     for stop in (0, 3, 5, 8, 11):

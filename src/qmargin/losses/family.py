@@ -30,7 +30,8 @@ class AlphaLoss:
     Args:
         alpha: in [1, 2]; 1 is softmax cross-entropy, above it posteriors are sparse.
         scale: s > 0, logits per unit of cosine. For alpha > 1 the loss is zero at a cosine gap of
-            `1/((alpha - 1) scale) + m`, so softmax habits (32 to 64) are too sharp: start from a gap of 0.2 to 0.35.
+            `1/((alpha - 1) scale) + m`. Which scale is soft depends on the base measure and the number of classes:
+            docs/losses.md.
         margin: one of `qmargin.losses.margins`.
 
     Calling it: `loss(cosines, labels, base=None) -> (batch,)` with cosines (batch, classes), labels (batch,) integer

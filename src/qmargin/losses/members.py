@@ -63,7 +63,7 @@ def QMargin(alpha: float = 1.5, margin: float = 0.1, scale: float = 6.0, *, angu
     Args:
         alpha: in [1, 2].
         margin: m, a difference of cosines, in [0, 2]; with `angular`, radians in [0, pi/2].
-        scale: s > 0; choose it so that 1/((alpha - 1) s) is about 0.2 to 0.35.
+        scale: s > 0; docs/losses.md says how to choose it.
         angular: measure of the gap that an angular margin opens, see `ReferenceAngularMargin`.
 
     Example:

@@ -116,8 +116,8 @@ class _Job:
             order=order,
             whole_order=training_order(samples.labels, config.batch_size, config.seed, balance),
             steps=_steps(config, order),
-            state=_initialised(TrainingState.create(config, len(counts), counts, world), config, run),
             validation=Validation(config, validate, run.best),
+            state=_initialised(TrainingState.create(config, len(counts), counts, world), config, run),
         )
 
     @property
