@@ -56,7 +56,7 @@ HELD_OUT = 150  # training identities that judge settings
 COLUMNS = (*KEY, *SIZES, *FIGURES, *SPREAD, VALUE, *LOGGED, *DONE)
 
 
-def study(tuning_epochs: int = 6, final_epochs: int = 12) -> Study:
+def study(tuning_epochs: int = 6, final_epochs: int = 8) -> Study:
     """The whole plan."""
     return Study(
         candidates=CANDIDATES,

@@ -34,3 +34,31 @@ def test_a_run_validates_keeps_its_best_weights_and_hands_them_on(
     with pytest.raises(SystemExit):
         main(["train", "faces-orl", "--out", "third", *TINY.split(), "--validation.every", "2"])
     assert "nothing to validate on" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_data_may_be_of_another_kind_than_the_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = "--data.source.kind SyntheticIdentities --data.source.identities 40 --data.source.samples 80"
+    main(["train", "faces-orl", "--out", "made", *TINY.split(), *made.split()])
+    source = json.loads(Path("made/config.json").read_text())["data"]["source"]
+    assert (source["kind"], source["identities"], source["test_identities"]) == ("SyntheticIdentities", 40, 100)
+    again = ["train", "faces-orl", "--out", "made", "--resume", "--data.source.kind"]
+    main([*again, "SyntheticIdentities"])
+    assert json.loads(Path("made/config.json").read_text())["data"]["source"] == source  # resumed, not begun anew
+    refused = {
+        "OrlFaces": "a run on SyntheticIdentities, asked was --data.source.kind OrlFaces: resume it as it is",
+        "RecordFiles": "unknown --data.source.kind 'RecordFiles'; did you mean 'RecordFile'? known: OrlFaces, Image",
+    }
+    for kind, message in refused.items():
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            main([*again, kind])
+        assert message in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SystemExit):
+        main(["train", "faces-orl", "--out", "other", "--data.source.kind", "RecordFile"])
+    assert "--data.source.path" in capsys.readouterr().err  # a field without a default has to be said
+    with pytest.raises(SystemExit):
+        main(["train", "speakers-small", "--data.source.kind", "KaldiFolders", "--help"])
+    assert "--data.source.train PATH" in capsys.readouterr().out

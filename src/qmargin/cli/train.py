@@ -4,9 +4,9 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from qmargin.protocols import training_validator
 from qmargin.recipes import RECIPES, find_recipe
+from qmargin.recipes.registry import nearest
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
 from qmargin.training.codec import flatten
@@ -22,6 +23,7 @@ from qmargin.training.log import peak_memory_mib
 from qmargin.training.ranks import own_rank
 
 T = TypeVar("T")
+KIND = "--data.source.kind"  # as config.json names it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ def run(words: Sequence[str]) -> None:
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("recipe")
     chooser.add_argument("--loss")
+    chooser.add_argument(KIND, dest="kind")
     chosen, rest = chooser.parse_known_args(list(words))
     recipe = find_recipe(chosen.recipe)
     default = recipe.with_loss(chosen.loss)
@@ -55,12 +58,16 @@ def run(words: Sequence[str]) -> None:
                 f"with {default.loss.name}: resume it as it is, or train into another --out"
             )
         default = stored
+    if chosen.kind is not None:
+        default = _reading(default, chosen.kind, resumed=stored is not None)
     arguments = tyro.cli(
         Arguments,
         default=Arguments(out=tyro.MISSING, config=default),
         args=rest,
         prog=f"qmargin train {recipe.name} [--loss {'|'.join(recipe.losses)}]",
-        description=f"{recipe.summary}\n\nShown are the settings with --loss {default.loss.name}.",
+        description=f"{recipe.summary}\n\nShown are the settings with --loss {default.loss.name}. {KIND} "
+        f"{'|'.join(_kinds(default))} says what the data is read from, here {type(default.data.source).__name__}; "
+        "--data.source... are the fields of that kind.",
         config=(tyro.conf.AvoidSubcommands,),
     )
     config = _with_absolute_paths(arguments.config)
@@ -85,6 +92,26 @@ def _resumed(words: Sequence[str]) -> TrainConfig | None:
     known, _ = peek.parse_known_args(list(words))
     folder = RunFolder(known.out) if known.resume and known.out is not None else None
     return folder.read_config() if folder is not None and folder.config.exists() else None
+
+
+def _kinds(config: TrainConfig) -> dict[str, Any]:
+    """The sources that the config's data may be read from, by the name that config.json gives them."""
+    return {kind.__name__: kind for kind in get_args(get_type_hints(type(config.data))["source"])}
+
+
+def _reading(config: TrainConfig, name: str, *, resumed: bool) -> TrainConfig:
+    """The config with a source of that kind; fields without a default have to be said."""
+    known = _kinds(config)
+    kind, now = known[nearest(name, known, KIND)], config.data.source
+    if isinstance(now, kind):
+        return config
+    if resumed:
+        raise ValueError(
+            f"--out holds a run on {type(now).__name__}, asked was {KIND} {name}: resume it as it is, or train into "
+            "another --out"
+        )
+    needed = {field.name: tyro.MISSING for field in fields(kind) if field.default is MISSING}
+    return replace(config, data=replace(config.data, source=kind(**needed)))
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
