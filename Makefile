@@ -24,7 +24,11 @@ setup: $(STAMP) ## create .venv and install the pinned dependencies
 demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write runs/demo/report.html
 	$(BIN)/qmargin demo --out runs/demo
 
+# glibc keeps what is freed from step to step: docs/performance.md, "Memory that a CPU keeps"
+KEEP := glibc.malloc.mmap_threshold=8000000000:glibc.malloc.trim_threshold=8000000000:glibc.malloc.top_pad=268435456
+
 # two processes share the runs of a study, each trains with one thread; the second ends when the first is stopped
+study-faces: export GLIBC_TUNABLES := $(KEEP)
 study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.csv; hours, goes on where it stopped
 	mkdir -p runs
 	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" > runs/faces-small-second.log 2>&1 & \
