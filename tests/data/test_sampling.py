@@ -1,3 +1,7 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +58,25 @@ def test_every_sample_comes_equally_often_in_the_long_run() -> None:
     counts = np.bincount(np.concatenate([order[step] for step in range(2 * 400)]), minlength=10)
     assert counts.min() > 270  # 320 expected, standard deviation 8
     assert counts.max() < 370
+
+
+def test_workers_on_both_sides_of_an_epochs_end_do_not_draw_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = ShuffledBatches._draw
+
+    def counted(order: ShuffledBatches, generator: np.random.Generator) -> np.ndarray:
+        drawn.append(threading.get_ident())
+        time.sleep(0.02)  # time for the others to come
+        return draw(order, generator)
+
+    monkeypatch.setattr(ShuffledBatches, "_draw", counted)
+    order = ShuffledBatches(60, 10, seed=0)
+    steps = [5, 6, 4, 7, 5, 8, 5, 6] * 3
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(order.__getitem__, steps))
+    assert len(drawn) == 2
+    for step, batch in zip(steps, found, strict=True):
+        np.testing.assert_array_equal(batch, ShuffledBatches(60, 10, seed=0)[step])
 
 
 def test_a_batch_can_be_written_to_without_harm() -> None:

@@ -112,6 +112,11 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.Mon
         ValueError, match="batch_size is that of all ranks together: 61 rows cannot be shared evenly by 2"
     ):
         World().share(61)
+    assert World().share(60, parts=5) == 30
+    with pytest.raises(
+        ValueError, match=r"got 4 parts of 30 rows \(batch_size 60, 2 ranks\); set batch_size to a multiple of 8"
+    ):
+        World().share(60, parts=4)
 
 
 def test_alone_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:

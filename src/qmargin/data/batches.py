@@ -136,7 +136,11 @@ class ImageBatches:
         check_counts("ImageBatches", 0, start_step=start_step, stop_step=stop_step)
         steps = range(start_step, stop_step)
         if self.processes:
-            return _from_processes(_Jobs(steps, self._job), self._batch, self.workers)
+            return _from_processes(
+                _Jobs(steps, self._job),
+                lambda step, images: self._batch(step, self.batches[step], images),
+                self.workers,
+            )
         return in_order(steps, self.batches.__getitem__, self._decode, self.workers)
 
     def _job(self, step: int) -> _Job:
@@ -147,12 +151,11 @@ class ImageBatches:
             return None
         return _Change(self.augmentation, self.batches.seed, step, self.batches.rank * self.batches.batch_size)
 
-    def _batch(self, step: int, images: Tensor) -> Batch:
-        indices = self.batches[step]
+    def _batch(self, step: int, indices: Indices, images: Tensor) -> Batch:
         return Batch(step, images, torch.from_numpy(self._labels[indices]), indices)
 
     def _decode(self, step: int, indices: Indices) -> Batch:
-        return self._batch(step, _decode(self._pixels, self.image_format, indices, self._change(step)))
+        return self._batch(step, indices, _decode(self._pixels, self.image_format, indices, self._change(step)))
 
 
 def sequential(

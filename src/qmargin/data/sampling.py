@@ -1,5 +1,7 @@
 """The order of training: a pure function of (seed, step), so a resumed run goes on with the very next batch."""
 
+from threading import Lock
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,7 +51,8 @@ class ShuffledBatches:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self._permuted: tuple[int, Indices] = (-1, np.empty(0, dtype=np.int64))  # (epoch, its permutation)
+        self._orders: dict[int, Indices] = {}  # by epoch, the last two: workers are on both sides of an epoch's end
+        self._lock = Lock()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -94,7 +97,12 @@ class ShuffledBatches:
         }
 
     def _permutation(self, epoch: int) -> Indices:
-        if self._permuted[0] != epoch:
-            generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch,)))
-            self._permuted = (epoch, generator.permutation(self.samples))
-        return self._permuted[1]
+        with self._lock:
+            if epoch not in self._orders:
+                generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch,)))
+                self._orders = dict([*list(self._orders.items())[-1:], (epoch, self._draw(generator))])
+            return self._orders[epoch]
+
+    def _draw(self, generator: np.random.Generator) -> Indices:
+        """The samples of an epoch (samples,), in random order."""
+        return generator.permutation(self.samples)

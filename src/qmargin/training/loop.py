@@ -102,7 +102,7 @@ class _Job:
         check_settings(world, config, manifest)
         samples = manifest.subset("train")
         balance = config.data.class_balance
-        share = world.share(config.batch_size)
+        share = world.share(config.batch_size, config.gradient_accumulation)
         order = training_order(samples.labels, share, config.seed, balance, world.rank, world.size)
         if config.threads is not None:
             torch.set_num_threads(config.threads)

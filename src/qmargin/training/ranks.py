@@ -58,18 +58,25 @@ class World:
         """Number of processes."""
         return 1 if self.group is None else self.group.size
 
-    def share(self, batch_size: int) -> int:
-        """Rows of this rank in a batch of all.
+    def share(self, batch_size: int, parts: int = 1) -> int:
+        """Rows of this rank in a batch of all, computed in so many equal parts.
 
         Raises:
-            ValueError: the batch cannot be shared out evenly.
+            ValueError: the batch cannot be shared out evenly, or a share not cut into parts.
         """
         if batch_size % self.size:
             raise ValueError(
                 f"batch_size is that of all ranks together: {batch_size} rows cannot be shared evenly by {self.size}; "
                 f"set it to a multiple of {self.size}"
             )
-        return batch_size // self.size
+        share = batch_size // self.size
+        if share % parts:
+            raise ValueError(
+                f"gradient_accumulation must cut the rows of each rank into equal parts: got {parts} parts of {share} "
+                f"rows (batch_size {batch_size}, {self.size} ranks); set batch_size to a multiple of "
+                f"{self.size * parts}"
+            )
+        return share
 
     def scaler(self, device: str, *, enabled: bool) -> torch.amp.GradScaler:
         """Of the loss; an overflow that one rank saw is one of all."""

@@ -50,12 +50,6 @@ class BalancedBatches(ShuffledBatches):
         self._counts = np.bincount(labels)
         assert self._counts.min() > 0, "a manifest has no class without a sample"
 
-    def _permutation(self, epoch: int) -> Indices:
-        if self._permuted[0] != epoch:
-            generator = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch,)))
-            self._permuted = (epoch, self._draw(generator))
-        return self._permuted[1]
-
     def _draw(self, generator: np.random.Generator) -> Indices:
         """The samples of an epoch (samples,), in random order."""
         share = self._counts ** (1.0 - self.balance)
