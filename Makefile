@@ -33,14 +33,16 @@ study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.
 	mkdir -p runs
 	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" > runs/faces-small-second.log 2>&1 & \
 	second=$$!; trap "kill $$second 2>/dev/null" EXIT INT TERM; \
-	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" && wait $$second
+	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" && \
+	{ wait $$second || echo "the second process ended early (runs/faces-small-second.log); the first did its runs"; }
 	$(BIN)/python benchmarks/faces_small_report.py --out runs/faces-small
 
 study-speakers: setup ## compare the losses on real voices, MANIFEST=speech/manifest.csv; hours, goes on where it stopped
 	mkdir -p runs
 	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" > runs/speakers-small-second.log 2>&1 & \
 	second=$$!; trap "kill $$second 2>/dev/null" EXIT INT TERM; \
-	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" && wait $$second
+	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" && \
+	{ wait $$second || echo "the second process ended early (runs/speakers-small-second.log); the first did its runs"; }
 	$(BIN)/python benchmarks/speakers_small_report.py --manifest "$(MANIFEST)" --out runs/speakers-small
 
 # one thread a process: two processes with two threads each would wait for each other on two cores

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -156,6 +157,98 @@ def test_normalisation_and_calibration_say_what_they_need(
     assert "--top-n 3 is of as-norm: give --norm" in refused(capsys, *trials, "--top-n", 3)
     for option in (("--calibrate",), ("--top-n", 3)):
         assert "are of trial lists: give --trials LIST" in refused(capsys, "evaluate", run, *option)
+
+
+@pytest.fixture
+def nothing_is_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a recording was embedded")
+
+    monkeypatch.setattr(sys.modules["qmargin.scoring.embed"], "embed_utterances", refuse)
+
+
+@pytest.mark.usefixtures("nothing_is_embedded")
+def test_trials_are_checked_before_anything_is_embedded(
+    run: Path, voices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = ("evaluate", run, "--trials", voices / "trials", "--audio", voices)
+    normed = (*trials, "--norm", "as-norm1", "--top-n")
+    assert "the cohort must hold at least 6 members, got 5" in refused(capsys, *normed, 6)
+    assert "--resamples must be at least 40" in refused(capsys, *normed, 3, "--resamples", 5)
+    said = refused(capsys, *normed, 3, "--worst", 2)
+    assert "TAR at FAR 0.01 needs at least 100 impostor trials, got 24" in said
+    assert "can show is 0.0417 (--worst-far 0.0417)" in said
+    assert "far must be a share in (0, 1], got 0.0" in refused(capsys, *normed, 3, "--worst", 2, "--worst-far", 0)
+    (tmp_path / "trials").write_text("0 id0/video/0.wav id0/video/1.wav\n")
+    said = refused(capsys, *trials, "--trials", tmp_path / "trials", "--calibrate")
+    assert "labelled impostor, but the speakers of id0/video/0.wav id0/video/1.wav say otherwise" in said
+    assert "two lists have one name" in refused(capsys, *trials, "--trials", voices / "trials", voices / "trials")
+    (tmp_path / "trials").write_text("1 id0/video/0.wav id0/video/9.wav\n0 id0/video/0.wav id1/video/0.wav\n")
+    said = refused(capsys, *normed, 3, "--trials", tmp_path / "trials")
+    assert "id0/video/9.wav: there is no such file; 1 of the 3 utterances of the trials are missing" in said
+    (tmp_path / "gone.scp").write_text("".join(f"id{n}/video/{m}.wav gone\n" for n in range(8, 12) for m in range(2)))
+    listed = ("evaluate", run, "--trials", voices / "trials", "--audio-list", tmp_path / "gone.scp")
+    assert "gone: there is no such file; 8 of the 8 utterances" in refused(capsys, *listed)
+
+
+@pytest.mark.usefixtures("nothing_is_embedded")
+@pytest.mark.parametrize(
+    ("people", "says"),
+    [
+        (0, "no sample is in the split 'validation'"),
+        (1, "pairs of the validation speakers, got 2 utterances of 1 speakers, which have no pair of one kind"),
+    ],
+)
+def test_calibration_needs_validation_speakers_before_anything_is_embedded(
+    voices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], people: int, says: str
+) -> None:
+    source = ["--data.source.path", str(voices / "table.csv"), "--data.source.test", "held"]
+    out, held = tmp_path / "run", ["--data.validation-identities", str(people), "--max-steps", "1"]
+    main(["train", "speakers-small", "--out", str(out), *source, *TINY.split(), *held])
+    trials = ("--trials", voices / "trials", "--audio", voices)
+    assert says in refused(capsys, "evaluate", out, *trials, "--calibrate", "--norm", "s-norm")
+
+
+@pytest.mark.usefixtures("nothing_is_embedded")
+def test_options_that_nothing_would_take_are_refused_by_name(
+    run: Path, voices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = ("evaluate", run, "--trials", voices / "trials", "--audio", voices)
+    for option in (("--split", "test"), ("--thumbnails", "--worst", 1)):
+        assert "--split and --thumbnails are of a run's own people: leave" in refused(capsys, *trials, *option)
+    said = refused(capsys, *trials, "--cohort-utterances", 5)
+    assert "--cohort-utterances 5 is of score normalisation: give --norm" in said
+    said = refused(capsys, "evaluate", run, "--cohort-utterances", 20)
+    assert "--cohort-utterances and --calibrate are of trial lists: give --trials LIST" in said
+    for words in (trials, ("evaluate", run)):
+        said = refused(capsys, *words, "--worst-far", 0.01)
+        assert "--worst-far says which of the worst errors are errors: give --worst N too" in said
+
+
+def test_a_recording_under_two_names_is_embedded_once(run: Path, voices: Path, tmp_path: Path) -> None:
+    names = [f"id{speaker}/video/{utterance}.wav" for speaker in (8, 9, 10) for utterance in range(2)]
+    for name in names:
+        (tmp_path / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(voices / name, tmp_path / "audio" / name)
+    (tmp_path / "audio/id8/again").mkdir()
+    again = tmp_path / "audio/id8/again/0.wav"
+    again.symlink_to(tmp_path / "audio/id8/video/0.wav")
+    main(["embed", str(run), "--audio", str(tmp_path / "audio"), "--out", str(tmp_path / "a.npz")])
+    found = read_vectors(tmp_path / "a.npz")
+    assert len(found.ids) == 7
+    rows = found.locate(np.array(["id8/again/0.wav", "id8/video/0.wav", "id8/video/1.wav"]), "a.npz")
+    np.testing.assert_array_equal(found.vectors[rows[0]], found.vectors[rows[1]])
+    assert not np.allclose(found.vectors[rows[0]], found.vectors[rows[2]])
+    pairs = list(combinations(["id8/again/0.wav", *names], 2))
+    (tmp_path / "list").write_text("".join(f"{int(a.split('/')[0] == b.split('/')[0])} {a} {b}\n" for a, b in pairs))
+    (tmp_path / "wav.scp").write_text(
+        "".join(f"{name} {tmp_path / 'audio' / name}\n" for name in names) + f"id8/again/0.wav {again.resolve()}\n"
+    )
+    for place in (("--audio", tmp_path / "audio"), ("--audio-list", tmp_path / "wav.scp")):
+        words = ("evaluate", run, "--trials", tmp_path / "list", *place, "--resamples", 40)
+        main([str(word) for word in words])
+        scored = read_scores(run / "trials" / "scores.txt")
+        assert scored.scores[pairs.index(("id8/again/0.wav", "id8/video/0.wav"))] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_cohort_takes_of_each_speaker_evenly() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.voices import write_voices
 
 from qmargin.cli import main
 from qmargin.training.log import read_log
@@ -48,7 +49,7 @@ def test_the_data_may_be_of_another_kind_than_the_recipes(
     main([*again, "SyntheticIdentities"])
     assert json.loads(Path("made/config.json").read_text())["data"]["source"] == source  # resumed, not begun anew
     refused = {
-        "OrlFaces": "a run on SyntheticIdentities, asked was --data.source.kind OrlFaces: resume it as it is",
+        "OrlFaces": "a run with --data.source.kind SyntheticIdentities, asked was OrlFaces: resume it as it is",
         "RecordFiles": "unknown --data.source.kind 'RecordFiles'; did you mean 'RecordFile'? known: OrlFaces, Image",
     }
     for kind, message in refused.items():
@@ -62,3 +63,51 @@ def test_the_data_may_be_of_another_kind_than_the_recipes(
     with pytest.raises(SystemExit):
         main(["train", "speakers-small", "--data.source.kind", "KaldiFolders", "--help"])
     assert "--data.source.train PATH" in capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([str(word) for word in words])
+    return " ".join("".join(capsys.readouterr()).split())
+
+
+def test_noise_may_be_of_another_kind_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_voices(tmp_path / "voices", speakers=4)
+    rows = [f"voices/id{n // 2}/video/{n % 2}.wav,id{n // 2},train" for n in range(8)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,speaker,split", *rows]) + "\n")
+    noise = "--data.augmentation.noise"
+    train = (
+        "train",
+        "speakers-small",
+        "--data.source.path",
+        tmp_path / "table.csv",
+        "--max-steps",
+        1,
+        "--batch-size",
+        4,
+    )
+    out = ("--out", tmp_path / "run")
+    main([str(word) for word in (*train, *out, f"{noise}.kind", "None", "--data.feature-cache", tmp_path / "kept")])
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+    assert stored["augmentation"]["noise"] is None
+    assert list((tmp_path / "kept").iterdir())
+    said = refused(capsys, "train", "speakers-small", *out, "--resume", f"{noise}.kind", "SyntheticNoise")
+    assert f"a run with {noise}.kind None, asked was SyntheticNoise: resume it as it is" in said
+    assert f"{noise}.musan PATH" in refused(capsys, *train, "--out", tmp_path / "x", f"{noise}.kind", "RecordedNoise")
+    said = refused(capsys, *train, f"{noise}.kind", "Noise")
+    assert f"unknown {noise}.kind 'Noise'" in said
+    assert "known: RecordedNoise, SyntheticNoise, None" in said
+    assert f"the recipe faces-orl has no data.augmentation.noise: leave {noise}.kind out" in refused(
+        capsys, "train", "faces-orl", f"{noise}.kind", "None"
+    )
+    said = refused(capsys, *train, "--help")
+    assert f"{noise}.kind RecordedNoise|SyntheticNoise|None says which noise is added, here SyntheticNoise;" in said
+    assert "noise.kind" not in refused(capsys, "train", "faces-orl", "--help")
+
+
+def test_missing_noise_is_refused_before_there_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "train", "voxceleb-resnet34", "--out", tmp_path / "run")
+    assert "RecordedNoise: no folder" in said
+    assert "--data.augmentation.noise.kind SyntheticNoise needs no set, None adds no noise" in said
+    assert not (tmp_path / "run").exists()

@@ -82,6 +82,7 @@ def test_a_trial_list_names_its_worst_trials(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--thumbnails"], "--thumbnails are pictures of the worst errors: give --worst N too"),
+        (["--worst-far", "0.1"], "--worst-far says which of the worst errors are errors: give --worst N too"),
         (["--worst", "-1"], "--worst must be at least 0, got -1"),
         (["--worst", "3", "--worst-far", "1e-5", "--resamples", "40"], "needs at least 100000 impostor trials"),
     ],

@@ -11,7 +11,7 @@ from PIL import Image
 
 from qmargin.data import ImageFormat, decode_image, normalise
 from qmargin.data import decode as module
-from qmargin.data.decode import MAX_PIXELS, Fit
+from qmargin.data.decode import MAX_PIXELS, Fit, single_image
 
 Save = Callable[..., Path]
 
@@ -21,9 +21,9 @@ def pixels_of(path: Path, mode: str) -> np.ndarray[tuple[int, ...], np.dtype[np.
         return np.array(image.convert(mode))
 
 
-def write_png(path: Path, side: int, *chunks: bytes) -> Path:
-    """Write a grey PNG of side x side pixels by its header; `chunks` (type and data) are what follows."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+def write_png(path: Path, side: int, *chunks: bytes, depth: int = 8, colour: int = 0) -> Path:
+    """Write a PNG of side x side pixels, grey ones, by its header; `chunks` (type and data) are what follows."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0)
     packed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, *chunks)]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     return path
@@ -160,6 +160,33 @@ def test_sixteen_bits_are_refused_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 6), 40_000, dtype=np.uint16)).save(tmp_path / "1.png")
     with pytest.raises(ValueError, match=r"1.png: its pixels are I;16, not 8 bits a channel; convert it first"):
         decode_image(tmp_path / "1.png", 8, 6, 1, "exact")
+
+
+@pytest.mark.parametrize(("colour", "channels", "kind"), [(2, 3, "RGB"), (4, 2, "LA"), (6, 4, "RGBA")])
+def test_colours_of_sixteen_bits_are_refused_where_pillow_clips_them(
+    tmp_path: Path, colour: int, channels: int, kind: str
+) -> None:
+    for depth in (8, 16):
+        pixels = zlib.compress((b"\0" + b"\x7f" * (2 * channels * depth // 8)) * 2)
+        write_png(tmp_path / f"{depth}.png", 2, b"IDAT" + pixels, b"IEND", depth=depth, colour=colour)
+    decode_image(tmp_path / "8.png", 2, 2, 3, "exact")
+    fault = rf"16.png: its pixels are {kind};16B, not 8 bits a channel; convert it first"
+    with pytest.raises(ValueError, match=fault):
+        decode_image(tmp_path / "16.png", 2, 2, 3, "exact")
+    with pytest.raises(ValueError, match=fault):
+        single_image(tmp_path / "16.png")
+
+
+@pytest.mark.parametrize("content", [b"P6 2 2 %d\n" + bytes(24), b"P3 2 2 %d\n" + b"9 " * 12])
+def test_a_ppm_whose_largest_value_takes_two_bytes_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "1.ppm"
+    for largest in (100, 255):
+        path.write_bytes(content % largest)
+        decode_image(path, 2, 2, 3, "exact")
+    for largest in (256, 1000, 65535):
+        path.write_bytes(content % largest)
+        with pytest.raises(ValueError, match=rf"1.ppm: its pixels are RGB up to {largest:,}, not 8 bits a channel"):
+            decode_image(path, 2, 2, 3, "exact")
 
 
 @pytest.mark.parametrize(("channels", "fit"), [(2, "exact"), (4, "exact"), (3, "crop")])

@@ -1,9 +1,10 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from qmargin.data import read_image_folder
+from qmargin.data import prepare_faces, read_face_records, read_image_folder
 
 Save = Callable[..., Path]
 
@@ -32,6 +33,45 @@ def test_files_beside_the_identities_are_named(save_image: Save, tmp_path: Path)
         save_image(name)
     with pytest.raises(ValueError, match=r"5 files are beside them \(1.png, 2.png, 3.png and 2 more\); move them"):
         read_image_folder(tmp_path, "train")
+
+
+def test_a_prepared_folder_is_read_as_any_other(save_image: Save, tmp_path: Path) -> None:
+    for name in ("faces/a/1.png", "faces/b/1.png", "faces/b/2.png"):
+        save_image(name)
+    (tmp_path / "faces" / "a" / "bad.png").touch()
+    out = tmp_path / "out"
+    prepare_faces(tmp_path / "faces", "folder", out, "folder", skip_bad=True)
+    assert {path.name for path in out.glob("*.*")} == {"identities.csv", "manifest.csv", "prepared.json", "skipped.csv"}
+    assert read_image_folder(out, "train").paths == ("a/1.png", "b/1.png", "b/2.png")
+    prepare_faces(out, "folder", tmp_path / "again", "rec")
+    assert len(read_face_records(tmp_path / "again" / "train.rec")) == 3
+    (out / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"1 files are beside them \(notes.txt\); move them"):
+        read_image_folder(out, "train")
+    with pytest.raises(
+        ValueError, match=r"4 files are beside them \(identities.csv, prepared.json, train.idx and 1 more"
+    ):
+        read_image_folder(tmp_path / "again", "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        (b"a/1\n.png", "train", r"sample 1: the path 'a/1\\n.png' has a line break or is not UTF-8: rename the file"),
+        (b"a/1\xff.png", "train", r"sample 1: the path 'a/1\\udcff.png' has a line break or is not UTF-8"),
+        (b"a\r/1.png", "train", r"sample 0: the path 'a\\r/1.png' has a line break or is not UTF-8"),
+        (b"a/1.png", "dev", r"the split must be one of train, validation, test, got 'dev'"),
+    ],
+)
+def test_names_that_no_manifest_can_hold_are_refused(
+    save_image: Save, tmp_path: Path, name: bytes, split: str, message: str
+) -> None:
+    save_image("a/0.png")
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(ValueError, match=message):
+        read_image_folder(tmp_path, split)
 
 
 def test_an_identity_without_an_image_is_named(save_image: Save, tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def test_holding_out_moves_whole_identities_and_nothing_else(identities: int, da
 
 
 def test_the_seed_decides_who_is_held_out_and_test_identities_never_are() -> None:
-    manifest = table(*[(f"{i}", f"p{i:02}", "train" if i < 20 else "test") for i in range(40)])
+    people = [(f"p{i:02}", "train" if i < 20 else "test") for i in range(40)]
+    manifest = table(*[(f"{name}/{j}", name, split) for name, split in people for j in range(2)])
     chosen = {manifest.hold_out(5, seed).subset("validation").names for seed in range(5)}
     assert len(chosen) == 5
     assert all(name < "p20" for names in chosen for name in names)

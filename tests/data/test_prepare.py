@@ -326,6 +326,25 @@ def test_a_byte_that_changed_is_found(faces: Path, tmp_path: Path, to: Goal) -> 
         check_prepared(out)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text(path.read_text().replace("bytes", "bites", 1)),
+        lambda path: path.write_text(re.sub(r",train,\d+,", ",train,many,", path.read_text())),
+        lambda path: path.write_bytes(b"\xff" + path.read_bytes()[1:]),
+        lambda path: path.unlink(),
+    ],
+)
+def test_a_damaged_manifest_is_listed_among_what_changed(
+    faces: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    prepare_faces(faces, "folder", tmp_path / "out", "folder")
+    (tmp_path / "out" / "identities.csv").write_text("x")
+    damage(tmp_path / "out" / "manifest.csv")
+    with pytest.raises(ValueError, match=r"2 files of .* are not as they were written: identities.csv, manifest.csv;"):
+        check_prepared(tmp_path / "out", contents=True)
+
+
 def test_large_files_are_compared_by_size_unless_asked(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmargin.data import ShuffledBatches
+from qmargin.data.sampling import Indices
 
 
 @st.composite
@@ -64,7 +65,7 @@ def test_workers_on_both_sides_of_an_epochs_end_do_not_draw_it_again(monkeypatch
     drawn: list[int] = []
     draw = ShuffledBatches._draw
 
-    def counted(order: ShuffledBatches, generator: np.random.Generator) -> np.ndarray:
+    def counted(order: ShuffledBatches, generator: np.random.Generator) -> Indices:
         drawn.append(threading.get_ident())
         time.sleep(0.02)  # time for the others to come
         return draw(order, generator)

@@ -47,6 +47,27 @@ def test_two_folders_become_two_splits_under_their_common_root(save_image: Save,
     assert all((manifest.root / path).is_file() for path in manifest.paths)
 
 
+def test_folders_of_many_blocks_are_joined_in_order(
+    save_image: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train/bo/1.png", "train/bo/2.png", "train/bo/3.png", "train/di/1.png", "test/al/1.png"):
+        save_image(name)
+    whole = ImageFolders(train=tmp_path / "train", test=tmp_path / "test").read()
+    monkeypatch.setattr("qmargin.data.sources.BLOCK", 2)
+    blocks = ImageFolders(train=tmp_path / "train", test=tmp_path / "test").read()
+    assert list(blocks.rows()) == list(whole.rows())
+    assert blocks.names == ("al", "bo", "di")
+    assert blocks.labels.tolist() == [1, 1, 1, 2, 0]
+    assert blocks.digest == Manifest(tmp_path, *zip(*whole.rows(), strict=True)).digest
+
+
+def test_a_folder_whose_name_no_manifest_can_hold_is_refused(save_image: Save, tmp_path: Path) -> None:
+    for name in ("tr\nain/bo/1.png", "test/al/1.png"):
+        save_image(name)
+    with pytest.raises(ValueError, match=r"the path 'tr\\nain/bo/1.png' has a line break or is not UTF-8"):
+        ImageFolders(train=tmp_path / "tr\nain", test=tmp_path / "test").read()
+
+
 def test_relative_folders_are_those_of_the_working_directory(
     save_image: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

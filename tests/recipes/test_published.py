@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from qmargin import recipes
 from qmargin.backbones import IResNetConfig
 from qmargin.data import RecordWriter
 from qmargin.data.face_records import pack_face
@@ -42,6 +43,18 @@ def test_every_row_is_a_recipe_by_name() -> None:
     assert [recipe.name for recipe in PUBLISHED] == EXPECTED.split()
     assert all(name in RECIPES for name in EXPECTED.split())
     assert find_recipe("faces-ms1mv2-r50").summary == "r50 on MS1MV2, 85,742 identities, as arcface_torch trains it."
+    for face_set in ("ms1mv3", "glint360k"):  # arcface_torch's mobilefacenet is another network
+        summary = find_recipe(f"faces-{face_set}-mobilefacenet").summary
+        assert summary.endswith("identities, the paper's network, trained as arcface_torch trains its own.")
+
+
+def test_every_row_has_a_name_in_python() -> None:
+    loss = find_recipe("faces").losses["qmargin"]
+    assert recipes.faces_ms1mv3_r50(loss) == find_recipe("faces-ms1mv3-r50").with_loss("qmargin")
+    assert all(getattr(recipes, name.replace("-", "_")).name == name for name in EXPECTED.split())
+    assert {"faces_glint360k_r100", "million", "RECIPES"} <= set(dir(recipes))
+    with pytest.raises(AttributeError, match=r"no attribute 'faces_ms1mv3_r51'; did you mean faces_ms1mv3_r50 or"):
+        _ = recipes.faces_ms1mv3_r51
 
 
 @pytest.mark.parametrize("face_set", TABLE)

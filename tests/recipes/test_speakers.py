@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import pytest
 
@@ -37,16 +38,17 @@ def test_the_voxceleb_recipes_say_what_wespeaker_does(name: str, backbone: objec
     assert config.loss.final.scale == 32.0
 
 
-def test_large_margin_fine_tuning_goes_on_from_the_run_of_the_recipe() -> None:
-    base = find_recipe("voxceleb-resnet34").with_loss("arcface")
-    tuning = find_recipe("voxceleb-resnet34-large-margin").with_loss("arcface")
+@pytest.mark.parametrize("name", ["voxceleb-resnet34", "voxceleb-ecapa1024"])
+def test_large_margin_fine_tuning_goes_on_from_the_run_of_the_recipe(name: str) -> None:
+    base = find_recipe(name).with_loss("arcface")
+    tuning = find_recipe(f"{name}-large-margin").with_loss("arcface")
     assert tuning.backbone == base.backbone
     assert isinstance(tuning.data, SpeechDataConfig)
     assert isinstance(base.data, SpeechDataConfig)
     assert (tuning.data.frames, tuning.epochs, tuning.batch_size) == (600, 5, 128)
     assert tuning.data.augmentation == base.data.augmentation  # as many classes: the prototypes are taken along
     assert tuning.init_head
-    assert tuning.init_from is not None
+    assert tuning.init_from == Path("runs") / name
     assert (base.averaging.last, tuning.averaging.last) == (10, None)
     assert tuning.loss.at(0.0).margin.m == tuning.loss.at(1.0).margin.m == 0.5
     optimizer = tuning.optimizer

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from qmargin.backbones import MobileFaceNetConfig
-from qmargin.data import ImageFolders
+from qmargin.data import ImageFolders, ManifestFile
 from qmargin.losses import (
     AdditiveMargin,
     AlphaLoss,
@@ -20,7 +20,7 @@ from qmargin.losses import (
 )
 from qmargin.recipes import RECIPES
 from qmargin.training import TrainConfig, ValidationConfig
-from qmargin.training.codec import differing, flatten, from_json, to_json
+from qmargin.training.codec import differing, flatten, from_json, places, to_json
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -117,3 +117,18 @@ def test_numbers_that_are_equal_do_not_differ_and_harmless_settings_do_not_count
     assert whole.loss.final.scale == tiny.loss.final.scale
     assert differing(whole, tiny) == []
     assert flatten(whole)["loss.final.scale"] == flatten(tiny)["loss.final.scale"] == "3"
+
+
+def test_how_images_are_decoded_does_not_count_and_paths_of_the_source_are_places(tiny: TrainConfig) -> None:
+    sources = [ManifestFile(path=Path(name), verify=name == "b.csv") for name in ("a.csv", "b.csv")]
+    first, second = (replace(tiny, data=replace(tiny.image_data, source=source)) for source in sources)
+    for data in (replace(first.image_data, processes=True), replace(first.image_data, keep_decoded=True)):
+        assert differing(first, replace(first, data=data)) == []
+    assert differing(first, second) == ["data.source.path"]
+    assert places(first) == {"data.source.path"}
+    folders = ImageFolders(train=Path("a"), test=Path("b"))
+    assert places(replace(tiny, data=replace(tiny.image_data, source=folders))) == {
+        "data.source.train",
+        "data.source.test",
+    }
+    assert places(tiny) == frozenset()

@@ -282,16 +282,39 @@ def test_a_truncated_checkpoint_stops_resuming_and_stays_as_it_is(tiny: TrainCon
     assert run.checkpoint.stat().st_size == 1000
 
 
-def test_other_images_than_those_of_the_checkpoint_are_refused(tiny: TrainConfig, tmp_path: Path) -> None:
-    """One image fewer of two people: as many samples as before would be a coincidence, so the manifest is compared."""
+def folders(place: Path) -> ImageFolders:
+    """Pictures of noise of four people to train on and four others."""
     for split in ("train", "test"):
         for identity in range(4):
-            (tmp_path / split / f"{split}{identity}").mkdir(parents=True)
+            (place / split / f"{split}{identity}").mkdir(parents=True)
             for image in range(10):
                 pixels = np.random.default_rng([identity, image]).integers(0, 255, (28, 23)).astype(np.uint8)
-                Image.fromarray(pixels).save(tmp_path / split / f"{split}{identity}" / f"{image}.png")
-    source = ImageFolders(train=tmp_path / "train", test=tmp_path / "test")
-    config = replace(tiny, data=replace(tiny.image_data, source=source), batch_size=20)
+                Image.fromarray(pixels).save(place / split / f"{split}{identity}" / f"{image}.png")
+    return ImageFolders(train=place / "train", test=place / "test")
+
+
+def test_a_run_goes_on_where_its_data_was_moved_and_is_evaluated_there(tiny: TrainConfig, tmp_path: Path) -> None:
+    """The stored config names the new place as soon as the samples are found to be the same, and not before."""
+    config = replace(tiny, data=replace(tiny.image_data, source=folders(tmp_path / "old")), batch_size=20)
+    run = train(config, tmp_path / "run")
+    before = embed_run(run, "test").vectors
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = ImageFolders(train=tmp_path / "new" / "train", test=tmp_path / "new" / "test")
+    there = replace(config, data=replace(config.image_data, source=moved, keep_decoded=True))
+    fewer = moved.test / "test0" / "0.png"
+    fewer.rename(tmp_path / "0.png")
+    with pytest.raises(ValueError, match=r"are not those that .*run was trained on"):
+        train(there, run.path, resume=True)
+    assert run.read_config() == config
+    (tmp_path / "0.png").rename(fewer)
+    train(there, run.path, resume=True)
+    assert run.read_config() == there
+    assert np.array_equal(embed_run(run, "test").vectors, before)
+
+
+def test_other_images_than_those_of_the_checkpoint_are_refused(tiny: TrainConfig, tmp_path: Path) -> None:
+    """One image fewer of two people: as many samples as before would be a coincidence, so the manifest is compared."""
+    config = replace(tiny, data=replace(tiny.image_data, source=folders(tmp_path)), batch_size=20)
     train(config, tmp_path / "run")
     (tmp_path / "test" / "test0" / "0.png").unlink()
     with pytest.raises(ValueError, match=r"are not those that .*run was trained on \(listed in manifest\.csv\)"):

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qmargin.training import AveragingConfig, ValidationConfig
+from qmargin.training import AveragingConfig, TrainConfig, ValidationConfig, train
 
 AVERAGING: list[tuple[dict[str, Any], str]] = [
     ({"ema": 0.9, "last": 3}, r"averaging.ema and averaging.last are two answers to one question"),
@@ -31,6 +32,27 @@ def test_averaging_that_makes_no_sense_is_refused(values: dict[str, Any], law: s
 def test_validation_that_makes_no_sense_is_refused(values: dict[str, Any], law: str) -> None:
     with pytest.raises(ValueError, match=law):
         ValidationConfig(**values)
+
+
+def test_a_training_too_short_for_the_states_of_a_mean_is_refused() -> None:
+    config = AveragingConfig(last=3, every=5)
+    config.check_steps(11)  # after 1, 6 and 11
+    AveragingConfig(ema=0.9, every=99).check_steps(1)
+    with pytest.raises(
+        ValueError,
+        match=r"asks for 3 states of the weights, 5 steps apart, and this training of 10 steps has 2: set "
+        r"averaging.every to at most 4, or averaging.last to 2",
+    ):
+        config.check_steps(10)
+    AveragingConfig(last=3, every=4).check_steps(10)
+    with pytest.raises(ValueError, match=r"of 2 steps has 1: set averaging.last to 1"):
+        config.check_steps(2)
+
+
+def test_the_loop_refuses_it_before_the_first_step(tiny: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"this training of 10 steps has 2: set averaging.every to at most 4"):
+        train(replace(tiny, averaging=AveragingConfig(last=3, every=5)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_when_weights_enter_the_mean() -> None:

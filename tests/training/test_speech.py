@@ -32,8 +32,12 @@ from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.codec import from_json, to_json
 from qmargin.training.initial import load_initial
 from qmargin.training.manifest import read_samples
+from qmargin.training.model_config import SpeechModelConfig
+from qmargin.training.model_file import write_model
 from qmargin.training.options import ValidationConfig
+from qmargin.training.prototypes import Prototypes
 from qmargin.training.step import train_step
+from qmargin.training.validation import Validator
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +142,7 @@ def test_the_best_weights_are_kept_and_waiting_ends(tiny: TrainConfig, voices: P
         seen.append(0.3 if len(seen) == 1 else 0.4)  # the second is the best
         return {**figures, "identities.eer": seen[-1]}
 
-    run = train(config, tmp_path / "run", validate=validate)
+    run = train(config, tmp_path / "run", validate=Validator(real.names, validate))
     assert len(seen) == 2 + 3  # of 20 steps: the best one and three that are not better
     best = open_speech_embedder(run.best)
     assert (best.step, best.front_end) == (2, tiny.data.front_end)
@@ -223,7 +227,7 @@ def test_data_and_backbone_must_be_of_one_kind(tiny: TrainConfig) -> None:
 
 def test_kept_features_train_like_computed_ones(tiny: TrainConfig, tmp_path: Path) -> None:
     assert isinstance(tiny.data, SpeechDataConfig)
-    with pytest.raises(ValueError, match=r"data.feature_cache keeps features of clean recordings.*set one of them to"):
+    with pytest.raises(ValueError, match=r"data.feature_cache keeps features of clean recordings.*leave the cache out"):
         replace(tiny.data, feature_cache=tmp_path)
     change = replace(tiny.data.augmentation, noise=None)
     config = replace(tiny, data=replace(tiny.data, augmentation=change, feature_cache=tmp_path / "kept"))
@@ -279,8 +283,31 @@ def test_blocks_of_speeds_go_to_the_same_speeds(tiny: TrainConfig, base_run: Run
     with open_checkpoint(base_run.checkpoint) as saved:
         expected = saved["head"]["weight"].read()
     backbone = tiny.backbone.build()
-    load_initial(base_run.path, backbone, head, (0.9, 1.0))  # not an order that trainings have, but it shows the blocks
+    names = frozenset(name for _, name, split in read_samples(tiny).rows() if split == "train")
+    turned = Prototypes(head, names, (0.9, 1.0))  # not an order that trainings have, but it shows the blocks
+    load_initial(base_run.path, backbone, tiny.speech_data.front_end, turned)
     assert torch.equal(head.weight, torch.cat([expected[6:], expected[:6]]))
     with pytest.raises(ValueError, match=r"the run in init_from had the speeds 1, 0.9, not 1.1: set data.augmentation"):
         train(tuned(tiny, base_run, (1.0, 1.1)), tmp_path / "tuned")
     assert not (tmp_path / "tuned").exists()
+
+
+def test_weights_for_another_front_end_are_refused(tiny: TrainConfig, base_run: RunFolder, tmp_path: Path) -> None:
+    """No shape shows it: Povey windows and waves in [-1, 1] under weights for Hamming and 16-bit numbers."""
+    front_end = tiny.speech_data.front_end
+    other = replace(front_end, window="povey", wave_scale=1.0)
+    config = replace(tiny, data=replace(tiny.speech_data, front_end=other), init_from=base_run.path)
+    law = (
+        r"weights for front_end.window hamming, not povey; front_end.wave_scale 32768, not 1 as in this training: "
+        r"set --data.front-end.window hamming --data.front-end.wave-scale 32768, or leave init_from off"
+    )
+    with pytest.raises(ValueError, match=law):
+        train(config, tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()
+    network = tiny.backbone.build()
+    said = SpeechModelConfig(backbone=tiny.speech_backbone, front_end=front_end, source="here")
+    write_model(tmp_path / "m.safetensors", said, network.state_dict())
+    for path in (base_run.path, tmp_path / "m.safetensors"):
+        load_initial(path, network, replace(front_end, dither=0.0))  # of training alone
+        with pytest.raises(ValueError, match=law):
+            load_initial(path, network, other)

@@ -16,12 +16,12 @@ from qmargin.training.checkpoint import load_checkpoint
 from qmargin.training.log import read_log
 from qmargin.training.model_file import read_model
 from qmargin.training.step import train_step
-from qmargin.training.validation import Validate
+from qmargin.training.validation import Validator, watched_figure
 
 FIGURES = (0.5, 0.3, 0.4, 0.2, 0.25, 0.3, 0.35, 0.1)  # of the validations after steps 1, 2, ...
 
 
-def scripted(figures: tuple[float, ...] = FIGURES, name: str = "identities.eer") -> Validate:
+def scripted(figures: tuple[float, ...] = FIGURES, name: str = "identities.eer") -> Validator:
     """Figures that are read off a list; the network is put into evaluation mode, as real ones do."""
     left: Iterator[float] = iter(figures)
 
@@ -29,13 +29,16 @@ def scripted(figures: tuple[float, ...] = FIGURES, name: str = "identities.eer")
         backbone.eval()
         return {name: next(left), "lfw.accuracy": 0.9}
 
-    return validate
+    return Validator(tuple(dict.fromkeys((name, "lfw.accuracy"))), validate)
 
 
-def fingerprint(backbone: nn.Module) -> dict[str, float]:
+def _fingerprint(backbone: nn.Module) -> dict[str, float]:
     """A figure that is a function of the weights, so that a resumed run has to find it again."""
     backbone.eval()
     return {"identities.eer": float(sum(tensor.double().sum() for tensor in backbone.state_dict().values()))}
+
+
+fingerprint = Validator(("identities.eer",), _fingerprint)
 
 
 def test_figures_are_logged_and_training_goes_on_in_train_mode(tiny: TrainConfig, tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_the_best_weights_are_kept_and_waiting_ends(
     assert said.backbone == until_best.read_config().backbone
     assert not network.training
     before = run.checkpoint.read_bytes()
-    train(config, tmp_path / "run", resume=True, validate=scripted())  # over: nothing to do
+    train(config, tmp_path / "run", resume=True, validate=scripted(name=name))  # over: nothing to do
     assert run.checkpoint.read_bytes() == before
 
 
@@ -82,8 +85,26 @@ def test_an_unknown_figure_or_a_missing_validator_is_refused(tiny: TrainConfig, 
         ValueError, match=r"validation.watch must be one of identities.eer, lfw.accuracy, got 'lfw.eer'"
     ):
         train(config, tmp_path / "run", validate=scripted())
+    assert not (tmp_path / "run").exists()  # hours of training would not make it another figure
     with pytest.raises(ValueError, match=r"validation.every is set: pass train\(..., validate="):
         train(config, tmp_path / "other")
+
+
+def test_the_tar_figure_is_watched_under_its_short_name_too(tiny: TrainConfig, tmp_path: Path) -> None:
+    config = replace(tiny, validation=ValidationConfig(every=5, watch="identities.tar"))
+    run = train(config, tmp_path / "run", validate=scripted((0.5, 0.9), "identities.tar@1e-02"))
+    said, _ = read_model(run.best)
+    assert said.step == 10
+    assert said.source.endswith("best identities.tar@1e-02")
+    names = ("identities.eer", "identities.tar@1e-02")
+    assert [watched_figure(name, names) for name in names] == list(names)
+    with pytest.raises(ValueError, match=r"must be one of identities.eer, got 'identities.tar'"):
+        watched_figure("identities.tar", names[:1])
+
+
+def test_a_validator_gives_the_figures_that_it_has_named() -> None:
+    with pytest.raises(ValueError, match=r"those it has named, a.eer; it gave b.eer"):
+        Validator(("a.eer",), lambda _: {"b.eer": 0.5})(nn.Identity())
 
 
 CHANGES: dict[str, Callable[[TrainConfig], TrainConfig]] = {

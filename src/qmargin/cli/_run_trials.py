@@ -14,14 +14,18 @@ from rich.console import Console
 from qmargin._files import make_folder
 from qmargin.calibration import calibrate
 from qmargin.cli import score
+from qmargin.cli._resamples import check_resamples
 from qmargin.cli.embed import check_kind
 from qmargin.data.columns import Indices
+from qmargin.data.sample_table import SampleTable
 from qmargin.data.speech.kaldi import read_recording_list
-from qmargin.protocols.trial_lists import read_trials
-from qmargin.scoring import embed_files, embed_run
+from qmargin.protocols.trial_lists import read_trials, speakers_of
+from qmargin.protocols.worst import check_far
+from qmargin.scoring import Embeddings, embed_files
 from qmargin.scoring.directions import speaker_means, unit_vectors
-from qmargin.scoring.embed import trained_samples
-from qmargin.scoring.score_norm import normalise_scores
+from qmargin.scoring.embed import Trained, trained_samples
+from qmargin.scoring.score_norm import ScoreNorm, normalise_scores
+from qmargin.scoring.speech import distinct_files
 from qmargin.scoring.trial_cosine import trial_cosines
 from qmargin.scoring.vector_files import VectorSet
 from qmargin.training import RunFolder
@@ -53,27 +57,83 @@ def evaluate_trials(folder: RunFolder, asked: RunTrials, scoring: score.Argument
     if not scoring.trials or (asked.audio is None) == (asked.audio_list is None):
         raise ValueError("--trials LIST goes with --audio DIR or --audio-list FILE, and each of these with it")
     check_kind(folder.read_config(), audio=True)
-    ids = sorted({name for path in scoring.trials for name in read_trials(path).utterances.tolist()})
-    files = [asked.audio / name for name in ids] if asked.audio is not None else _listed(asked.audio_list, ids)
-    make_folder(scoring.out)
     if scoring.norm != "none":
         scoring = replace(scoring, cohort=scoring.out / "cohort.npz")
-    if score.norm_of(scoring) is not None:  # what it refuses, it refuses before anything is embedded
-        _cohort(folder, asked).save(scoring.out / "cohort.npz")
     if asked.calibrate:
         scoring = replace(scoring, calibration=scoring.out / "calibration.json")
-        _learn_calibration(folder, asked, scoring)
-    VectorSet(np.array(ids), embed_files(folder, files, asked.device).vectors).save(scoring.embeddings)
+    norm = score.norm_of(scoring)
+    recordings = _recordings(asked, scoring)  # embedding takes hours: all that can be refused is refused before it
+    if norm is not None or asked.calibrate:
+        _use_own_speakers(folder, asked, scoring, norm)
+    make_folder(scoring.out)
+    files, rows = distinct_files(list(recordings.values()))
+    vectors = embed_files(folder, files, asked.device).vectors[rows]
+    VectorSet(np.array(list(recordings)), vectors).save(scoring.embeddings)
     score.score(scoring)
 
 
-def _cohort(folder: RunFolder, asked: RunTrials) -> VectorSet:
-    """The mean raw embedding of each training speaker, of some of their utterances."""
+def _recordings(asked: RunTrials, scoring: score.Arguments) -> dict[str, Path]:
+    """The recording of each utterance of the lists; what `score` would refuse of the lists is refused here."""
+    check_resamples(scoring.resamples)
+    score.score_files(scoring)  # two lists of one name
+    lists = [read_trials(path) for path in scoring.trials]
+    for trials in lists:
+        speakers_of(trials)
+        if scoring.worst:
+            check_far(trials.labels, scoring.worst_far)
+    ids = sorted({name for trials in lists for name in trials.utterances.tolist()})
+    files = [asked.audio / name for name in ids] if asked.audio is not None else _listed(asked.audio_list, ids)
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise ValueError(
+            f"cannot read {missing[0]}: there is no such file; {len(missing)} of the {len(ids)} utterances of the "
+            "trials are missing (--audio, --audio-list)"
+        )
+    return dict(zip(ids, files, strict=True))
+
+
+def _use_own_speakers(folder: RunFolder, asked: RunTrials, scoring: score.Arguments, norm: ScoreNorm | None) -> None:
+    """Make the cohort and the calibration of the run's own speakers, once there are known to be enough of each."""
+    model, samples = trained_samples(folder, asked.device)
+    train = None if norm is None else _training_speakers(samples, norm)
+    held_out = _held_out_speakers(samples) if asked.calibrate else None
     if asked.cohort_utterances < 1:
         raise ValueError(f"--cohort-utterances must be at least 1, got {asked.cohort_utterances}")
-    model, samples = trained_samples(folder, asked.device)
+    make_folder(scoring.out)
+    if train is not None:
+        assert scoring.cohort is not None, "norm_of has looked"
+        _cohort(model, train, asked.cohort_utterances).save(scoring.cohort)
+    if held_out is not None:
+        people = model.embed(held_out)
+        people.save(folder.embeddings("validation"))
+        _learn_calibration(people, folder.path, scoring, norm)
+
+
+def _training_speakers(samples: SampleTable, norm: ScoreNorm) -> "Utterances":
     train = cast("Utterances", samples.subset("train"))  # the run is one on speech
-    some = train.take(evenly(train.labels, asked.cohort_utterances))
+    needed = norm.top_n or 2
+    if train.num_classes < needed:
+        raise ValueError(
+            f"the cohort must hold at least {needed} members, got {train.num_classes}, the training speakers: give a "
+            "smaller --top-n"
+        )
+    return train
+
+
+def _held_out_speakers(samples: SampleTable) -> "Utterances":
+    people = cast("Utterances", samples.subset("validation"))
+    if people.num_classes < 2 or len(people) == people.num_classes:
+        raise ValueError(
+            "--calibrate learns on genuine and impostor pairs of the validation speakers, got "
+            f"{len(people)} utterances of {people.num_classes} speakers, which have no pair of one kind: train with "
+            "more (--data.validation-identities)"
+        )
+    return people
+
+
+def _cohort(model: Trained, train: "Utterances", most: int) -> VectorSet:
+    """The mean raw embedding of each training speaker, of some of their utterances."""
+    some = train.take(evenly(train.labels, most))
     embeddings = model.embed(some)
     Console().print(
         f"cohort: {some.num_classes:,} training speakers, {len(some):,} of their {len(train):,} utterances",
@@ -100,18 +160,16 @@ def evenly(labels: Indices, most: int) -> Indices:
     return rows
 
 
-def _learn_calibration(folder: RunFolder, asked: RunTrials, scoring: score.Arguments) -> None:
+def _learn_calibration(people: Embeddings, run: Path, scoring: score.Arguments, norm: ScoreNorm | None) -> None:
     """Learn log-likelihood ratios on all pairs of the validation speakers, scored as the lists will be."""
-    people = embed_run(folder, "validation", asked.device)
     unit = unit_vectors(people.vectors)
     first, second = np.triu_indices(len(unit), k=1)
     scores = trial_cosines(unit, first, second)
-    norm = score.norm_of(scoring)
     if norm is not None:
         scores = normalise_scores(scores, unit, first, second, unit_vectors(score.cohort_of(scoring)), norm)
     labels = people.identities[first] == people.identities[second]
     speakers = len(np.unique(people.identities))
-    source = f"all pairs of the {speakers} validation speakers of {folder.path}"
+    source = f"all pairs of the {speakers} validation speakers of {run}"
     assert scoring.calibration is not None, "set by the caller"
     calibrate({"score": scores}, labels, source=source).save(scoring.calibration)
 

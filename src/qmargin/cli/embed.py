@@ -23,6 +23,7 @@ from qmargin.scoring import (
     open_speech_embedder,
 )
 from qmargin.scoring.models import PICKLED
+from qmargin.scoring.speech import distinct_files
 from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.scoring.vector_files import VectorSet
 from qmargin.training import RunFolder, SpeechDataConfig, TrainConfig
@@ -67,11 +68,11 @@ def run(words: Sequence[str]) -> None:
     if arguments.out.suffix != ".npz":
         raise ValueError(f"--out must end in .npz, got {arguments.out}")
     named = _named_files(arguments)
-    files = list(named.values())
+    files, rows = distinct_files(list(named.values()))
     make_folder(arguments.out.parent)
-    embeddings = _embed(arguments, files)
-    VectorSet(np.array(list(named)), embeddings.vectors).save(arguments.out)
-    shape = f"{len(files)} embeddings of dimension {embeddings.vectors.shape[1]}"
+    vectors = _embed(arguments, files).vectors[rows]
+    VectorSet(np.array(list(named)), vectors).save(arguments.out)
+    shape = f"{len(named)} embeddings of dimension {vectors.shape[1]}"
     Console().print(f"saved: {arguments.out} ({shape})", soft_wrap=True, markup=False)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 import numpy as np
 import tyro
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from qmargin.data import Samples
 
 Split = Literal["test", "validation", "train"]
+T = TypeVar("T")
+WORST_FAR = 1e-2
+COHORT_UTTERANCES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +46,16 @@ class Arguments:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a trained run."""
-    split: Split = "test"
-    """Which identities: choose settings on validation, report test once."""
+    split: Split | None = None
+    """Which identities: choose settings on validation, report test once; test unless given."""
     resamples: int = 1000
     """Bootstrap draws over subjects, for the 95 % intervals."""
     interval: Method = "wilson"
     """How intervals are made of the draws; percentile ones are too narrow near 0 and 1."""
     worst: int = 0
     """Show so many of the impostor pairs that score highest, and of the genuine pairs that score lowest."""
-    worst_far: float = 1e-2
-    """FAR whose threshold says which of them are errors."""
+    worst_far: float | None = None
+    """FAR whose threshold says which of them are errors; 0.01 unless given."""
     thumbnails: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Put small pictures of these pairs into the page: it then holds images of your data."""
     trials: tuple[Path, ...] = ()
@@ -65,8 +68,8 @@ class Arguments:
     """Of the trials' scores, as in qmargin score; the cohort are the means of the training speakers."""
     top_n: int | None = None
     """Training speakers that as-norm uses; 300 is usual."""
-    cohort_utterances: int = 20
-    """Utterances of each training speaker that are embedded for the cohort, at most."""
+    cohort_utterances: int | None = None
+    """Utterances of each training speaker that are embedded for the cohort, at most; 20 unless given."""
     calibrate: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Make the trials' scores log-likelihood ratios, learned on all pairs of the run's validation speakers."""
     device: str | None = None
@@ -76,20 +79,17 @@ class Arguments:
 def run(words: Sequence[str]) -> None:
     """Judge a run on held-out identities: TAR at low FAR, EER and minDCF with intervals over subjects."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin evaluate")
-    if arguments.thumbnails and not arguments.worst:
-        raise ValueError("--thumbnails are pictures of the worst errors: give --worst N too")
-    if arguments.worst < 0:
-        raise ValueError(f"--worst must be at least 0, got {arguments.worst}")
+    _check_worst(arguments)
     folder = RunFolder(arguments.run)
     if arguments.trials or arguments.audio or arguments.audio_list:
+        _refuse_of_people(arguments)
         _evaluate_trials(folder, arguments)
         return
-    if arguments.norm != "none" or arguments.top_n is not None or arguments.calibrate:
-        raise ValueError("--norm, --top-n and --calibrate are of trial lists: give --trials LIST and --audio DIR too")
-    asked = Asked(arguments.worst, arguments.worst_far, thumbnails=arguments.thumbnails)
+    _refuse_of_trials(arguments)
+    asked = Asked(arguments.worst, _or(arguments.worst_far, WORST_FAR), thumbnails=arguments.thumbnails)
     tables, paths = evaluate(
         folder,
-        arguments.split,
+        _or(arguments.split, "test"),
         arguments.resamples,
         device=arguments.device,
         method=arguments.interval,
@@ -97,6 +97,41 @@ def run(words: Sequence[str]) -> None:
     )
     show(tables)
     say_saved(paths)
+
+
+def _check_worst(arguments: Arguments) -> None:
+    if arguments.worst < 0:
+        raise ValueError(f"--worst must be at least 0, got {arguments.worst}")
+    if arguments.thumbnails and not arguments.worst:
+        raise ValueError("--thumbnails are pictures of the worst errors: give --worst N too")
+    if arguments.worst_far is not None and not arguments.worst:
+        raise ValueError("--worst-far says which of the worst errors are errors: give --worst N too")
+
+
+def _refuse_of_people(arguments: Arguments) -> None:
+    """With trial lists, refuse what is of a run's own people, and what nothing would take."""
+    if arguments.split is not None or arguments.thumbnails:
+        raise ValueError("--split and --thumbnails are of a run's own people: leave them out, or leave --trials out")
+    if arguments.cohort_utterances is not None and arguments.norm == "none":
+        raise ValueError(
+            f"--cohort-utterances {arguments.cohort_utterances} is of score normalisation: give --norm s-norm, "
+            "as-norm1 or as-norm2, or leave it out"
+        )
+
+
+def _refuse_of_trials(arguments: Arguments) -> None:
+    """Without trial lists, refuse what is of them."""
+    given = (arguments.top_n, arguments.cohort_utterances, arguments.calibrate or None)
+    if arguments.norm != "none" or any(value is not None for value in given):
+        raise ValueError(
+            "--norm, --top-n, --cohort-utterances and --calibrate are of trial lists: give --trials LIST and --audio "
+            "DIR too"
+        )
+
+
+def _or(value: T | None, default: T) -> T:
+    """What was given, or the default of an option whose mere presence says something."""
+    return default if value is None else value
 
 
 def _evaluate_trials(folder: RunFolder, arguments: Arguments) -> None:
@@ -110,12 +145,12 @@ def _evaluate_trials(folder: RunFolder, arguments: Arguments) -> None:
         resamples=arguments.resamples,
         interval=arguments.interval,
         worst=arguments.worst,
-        worst_far=arguments.worst_far,
+        worst_far=_or(arguments.worst_far, WORST_FAR),
     )
     asked = _run_trials.RunTrials(
         audio=arguments.audio,
         audio_list=arguments.audio_list,
-        cohort_utterances=arguments.cohort_utterances,
+        cohort_utterances=_or(arguments.cohort_utterances, COHORT_UTTERANCES),
         calibrate=arguments.calibrate,
         device=arguments.device,
     )
@@ -127,7 +162,7 @@ class Asked:
     """Which worst errors to show."""
 
     count: int = 0
-    far: float = 1e-2
+    far: float = WORST_FAR
     thumbnails: bool = False
 
 

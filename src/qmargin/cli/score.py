@@ -110,7 +110,7 @@ def run(words: Sequence[str]) -> None:
 def score(arguments: Arguments) -> None:
     """Score the lists and leave all figures in `arguments.out`."""
     check_resamples(arguments.resamples)
-    files = _score_files(arguments)
+    files = score_files(arguments)
     lists = [read_trials(path, arguments.layout) for path in arguments.trials]
     for trials in lists:
         Console().print(trials.describe(), soft_wrap=True, markup=False, highlight=False)
@@ -179,7 +179,7 @@ def _gallery(arguments: Arguments, trials: TrialList, scores: NDArray[np.floatin
     return Gallery(worst=worst, title=f"Worst errors of {Path(trials.path).name}", slug=f"worst{part}")
 
 
-def _score_files(arguments: Arguments) -> list[Path]:
+def score_files(arguments: Arguments) -> list[Path]:
     """Where the scores of each list go."""
     if not arguments.trials:
         raise ValueError("give at least one trial list")

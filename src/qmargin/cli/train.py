@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -15,15 +16,17 @@ from rich.table import Table
 
 from qmargin.protocols import training_validator
 from qmargin.recipes import RECIPES, find_recipe
-from qmargin.recipes.registry import nearest
-from qmargin.training import RunFolder, TrainConfig
+from qmargin.recipes.registry import Recipe, nearest
+from qmargin.training import RunFolder, SpeechDataConfig, TrainConfig
 from qmargin.training import train as train_run
 from qmargin.training.codec import flatten
 from qmargin.training.log import peak_memory_mib
 from qmargin.training.ranks import own_rank
 
 T = TypeVar("T")
-KIND = "--data.source.kind"  # as config.json names it
+NONE = type(None)
+# Fields that may hold several kinds, as config.json names them, and what the kind says; --FIELD.kind NAME chooses it.
+KINDS = {"data.source": "what the data is read from", "data.augmentation.noise": "which noise is added"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,31 +49,23 @@ def run(words: Sequence[str]) -> None:
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("recipe")
     chooser.add_argument("--loss")
-    chooser.add_argument(KIND, dest="kind")
+    for field in KINDS:
+        chooser.add_argument(f"--{field}.kind", dest=field)
     chosen, rest = chooser.parse_known_args(list(words))
     recipe = find_recipe(chosen.recipe)
-    default = recipe.with_loss(chosen.loss)
-    stored = _resumed(list(rest))
-    if stored is not None:
-        if stored.recipe != recipe.name or chosen.loss not in (None, stored.loss.name):
-            raise ValueError(
-                f"--out holds a run of recipe {stored.recipe} with loss {stored.loss.name}, asked was {recipe.name} "
-                f"with {default.loss.name}: resume it as it is, or train into another --out"
-            )
-        default = stored
-    if chosen.kind is not None:
-        default = _reading(default, chosen.kind, resumed=stored is not None)
+    default = _default(recipe, chosen, rest)
     arguments = tyro.cli(
         Arguments,
         default=Arguments(out=tyro.MISSING, config=default),
         args=rest,
         prog=f"qmargin train {recipe.name} [--loss {'|'.join(recipe.losses)}]",
-        description=f"{recipe.summary}\n\nShown are the settings with --loss {default.loss.name}. {KIND} "
-        f"{'|'.join(_kinds(default))} says what the data is read from, here {type(default.data.source).__name__}; "
-        "--data.source... are the fields of that kind.",
+        description=f"{recipe.summary}\n\nShown are the settings with --loss {default.loss.name}."
+        + _kinds_help(default),
         config=(tyro.conf.AvoidSubcommands,),
     )
     config = _with_absolute_paths(arguments.config)
+    if isinstance(config.data, SpeechDataConfig):
+        config.data.augmentation.check()
     if own_rank()[0] == 0:
         show_settings(config)
     if arguments.out.resolve() == Path.cwd():
@@ -84,6 +79,24 @@ def run(words: Sequence[str]) -> None:
     Console().print(done, soft_wrap=True, markup=False)
 
 
+def _default(recipe: Recipe, chosen: argparse.Namespace, rest: Sequence[str]) -> TrainConfig:
+    """What the flags of the fields change: the recipe's config with the kinds that were chosen, or that of a run."""
+    default = recipe.with_loss(chosen.loss)
+    stored = _resumed(rest)
+    if stored is not None:
+        if stored.recipe != recipe.name or chosen.loss not in (None, stored.loss.name):
+            raise ValueError(
+                f"--out holds a run of recipe {stored.recipe} with loss {stored.loss.name}, asked was {recipe.name} "
+                f"with {default.loss.name}: resume it as it is, or train into another --out"
+            )
+        default = stored
+    for field in KINDS:
+        kind = getattr(chosen, field)
+        if kind is not None:
+            default = _of_kind(default, field, kind, resumed=stored is not None)
+    return default
+
+
 def _resumed(words: Sequence[str]) -> TrainConfig | None:
     """With --resume, the config of the run in --out: the flags it was started with need not be said again."""
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -94,24 +107,57 @@ def _resumed(words: Sequence[str]) -> TrainConfig | None:
     return folder.read_config() if folder is not None and folder.config.exists() else None
 
 
-def _kinds(config: TrainConfig) -> dict[str, Any]:
-    """The sources that the config's data may be read from, by the name that config.json gives them."""
-    return {kind.__name__: kind for kind in get_args(get_type_hints(type(config.data))["source"])}
+def _kinds(config: TrainConfig, field: str) -> dict[str, Any]:
+    """The kinds that a field may hold, by the name that config.json gives them; none where there is no such field."""
+    *path, name = field.split(".")
+    hint = get_type_hints(type(_at(config, path))).get(name)
+    return {_name(kind): kind for kind in get_args(hint)}
 
 
-def _reading(config: TrainConfig, name: str, *, resumed: bool) -> TrainConfig:
-    """The config with a source of that kind; fields without a default have to be said."""
-    known = _kinds(config)
-    kind, now = known[nearest(name, known, KIND)], config.data.source
+def _kinds_help(config: TrainConfig) -> str:
+    """What --help says of the fields that may hold several kinds."""
+    known = {field: _kinds(config, field) for field in KINDS}
+    return "".join(
+        f" --{field}.kind {'|'.join(kinds)} says {KINDS[field]}, here {_name(type(_at(config, field.split('.'))))}; "
+        f"--{field}... are the fields of that kind."
+        for field, kinds in known.items()
+        if kinds
+    )
+
+
+def _of_kind(config: TrainConfig, field: str, name: str, *, resumed: bool) -> TrainConfig:
+    """The config with a field of that kind; fields of the kind without a default have to be said."""
+    path, known = field.split("."), _kinds(config, field)
+    if not known:
+        raise ValueError(f"the recipe {config.recipe} has no {field}: leave --{field}.kind out")
+    kind, now = known[nearest(name, known, f"--{field}.kind")], _at(config, path)
     if isinstance(now, kind):
         return config
     if resumed:
         raise ValueError(
-            f"--out holds a run on {type(now).__name__}, asked was {KIND} {name}: resume it as it is, or train into "
-            "another --out"
+            f"--out holds a run with --{field}.kind {_name(type(now))}, asked was {name}: resume it as it is, or train "
+            "into another --out"
         )
-    needed = {field.name: tyro.MISSING for field in fields(kind) if field.default is MISSING}
-    return replace(config, data=replace(config.data, source=kind(**needed)))
+    return _with(config, path, None if kind is NONE else kind(**_to_be_said(kind)))
+
+
+def _to_be_said(kind: type[Any]) -> dict[str, Any]:
+    return {field.name: tyro.MISSING for field in fields(kind) if field.default is MISSING}
+
+
+def _name(kind: type) -> str:
+    return "None" if kind is NONE else kind.__name__
+
+
+def _at(config: object, path: Sequence[str]) -> Any:  # noqa: ANN401 - a part of a config, of any type
+    return reduce(getattr, path, config)
+
+
+def _with(config: T, path: Sequence[str], value: object) -> T:
+    """The config with another value at a path."""
+    name, *rest = path
+    part = _with(getattr(config, name), rest, value) if rest else value
+    return replace(config, **{name: part})  # type: ignore[type-var] # a dataclass
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:

@@ -20,8 +20,8 @@ from qmargin.data.decode import decode_image as decode_image
 from qmargin.data.decode import decode_rgb as decode_rgb
 from qmargin.data.decode import normalise as normalise
 from qmargin.data.face_records import pack_face as pack_face
-from qmargin.data.face_records import read_face_records as read_face_records
 from qmargin.data.face_records import unpack_face as unpack_face
+from qmargin.data.face_sets import read_face_records as read_face_records
 from qmargin.data.folders import read_image_folder as read_image_folder
 from qmargin.data.manifest import Manifest as Manifest
 from qmargin.data.orl import read_orl as read_orl

@@ -13,6 +13,7 @@ import numpy as np
 
 from qmargin.data.columns import BLOCK, TextColumn
 from qmargin.data.identities import SPLITS, Identities
+from qmargin.data.manifest import check_samples
 
 _FAULTS = ("//", "/./", "/../", "\0", "\r")  # of a path between two slashes
 _BAD_NAME = re.compile(r"^$|[\0\r\n\ud800-\udfff]")
@@ -36,7 +37,9 @@ class Layout:
 
 
 @dataclass
-class _Columns:
+class Columns:
+    """Rows of a manifest, collected block by block."""
+
     content: bytearray = field(default_factory=bytearray)  # of all paths
     lengths: "array[int]" = field(default_factory=lambda: array("i"))  # of each, in bytes
     hashes: "array[int]" = field(default_factory=lambda: array("q"))  # of each
@@ -61,6 +64,16 @@ class _Columns:
         self.codes.extend(map(self.numbers.__getitem__, identities))
         return True
 
+    def add_lawful(self, paths: Sequence[str], identities: Sequence[str], split: Sequence[str]) -> None:
+        """Add a block that shares no path or identity with another; a `SampleError` where a row breaks a law."""
+        try:
+            lawful = self.add(paths, identities, split)
+        except UnicodeEncodeError:
+            lawful = False
+        if not lawful:
+            check_samples(paths, identities, split)
+            raise AssertionError("a law is broken that only two blocks break together")
+
     def alike(self) -> bool:
         """Whether two paths may be the same."""
         hashes = np.sort(np.frombuffer(self.hashes, np.int64))
@@ -80,7 +93,7 @@ class _Columns:
 
 def read_columns(rows: Iterable[list[str]], layout: Layout) -> tuple[TextColumn, Identities] | None:
     """Paths and identities of the rows of a CSV file; None where there is no row, or one may break a law."""
-    columns = _Columns()
+    columns = Columns()
     for block in _blocks(rows):
         if set(map(len, block)) != {layout.width}:
             return None

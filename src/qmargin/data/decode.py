@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from simplejpeg import decode_jpeg, decode_jpeg_header
 from torch import Tensor
 
@@ -219,9 +220,21 @@ def _opened(path: Path | EncodedImage) -> Iterator[Image.Image]:
     with _naming(path), path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
-        if image.mode not in EIGHT_BIT:
-            raise ValueError(f"its pixels are {image.mode}, not 8 bits a channel; convert it first")
+        deep = _clipped(image) if image.mode in EIGHT_BIT else image.mode
+        if deep:
+            raise ValueError(f"its pixels are {deep}, not 8 bits a channel; convert it first")
         yield image
+
+
+def _clipped(image: ImageFile) -> str | None:
+    """What the pixels of a file are that Pillow would make 8 bits without a word, its mode being RGB or RGBA."""
+    for tile in image.tile if image.format in ("PNG", "PPM") else ():
+        kind = tile[3]  # what Pillow's decoder is told: a PNG's kind of pixels, a PPM's kind and largest value
+        if isinstance(kind, str) and kind.endswith(";16B"):
+            return kind
+        if isinstance(kind, tuple) and isinstance(kind[-1], int) and kind[-1] > 255:
+            return f"{kind[0]} up to {kind[-1]:,}"
+    return None
 
 
 @contextmanager

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from qmargin.data._checks import first_few
+from qmargin.data._table_reader import Columns
 from qmargin.data.manifest import Manifest
+from qmargin.data.prepared import beside_images
 
 IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")  # in any case; what decode_image reads
 
@@ -12,7 +14,8 @@ IMAGE_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")  #
 def read_image_folder(root: Path, split: str) -> Manifest:
     """Read the samples of a folder of identity folders, sorted by identity and file name.
 
-    Names that begin with a dot are skipped; everything else must be in its place.
+    Names that begin with a dot are skipped, and the files that `qmargin prepare --to folder` wrote beside the
+    identities (prepared.json names them); everything else must be in its place.
 
     Args:
         root: folder that holds one folder for each identity, and nothing else.
@@ -38,7 +41,8 @@ def read_image_folder(root: Path, split: str) -> Manifest:
     """
     if not root.is_dir():
         raise ValueError(f"no folder {root}: give the folder that holds one folder of images for each identity")
-    entries = _visible(root)
+    prepared = beside_images(root)
+    entries = [entry for entry in _visible(root) if entry.name not in prepared]
     stray = [entry.name for entry in entries if not entry.is_dir()]
     if stray:
         raise ValueError(
@@ -47,8 +51,11 @@ def read_image_folder(root: Path, split: str) -> Manifest:
         )
     if not entries:
         raise ValueError(f"{root} holds no identity: it must hold one folder of images for each")
-    paths = tuple(path for entry in entries for path in _images(root, entry.name))
-    return Manifest(root, paths, tuple(path.split("/")[0] for path in paths), (split,) * len(paths))
+    columns = Columns()
+    for entry in entries:  # one after the other: millions of rows are never Python objects together
+        paths = _images(root, entry.name)
+        columns.add_lawful(paths, [entry.name] * len(paths), [split] * len(paths))
+    return Manifest.of_columns(root, columns.paths(), columns.people())
 
 
 def _images(root: Path, identity: str) -> list[str]:

@@ -86,26 +86,53 @@ class Identities:
     def hold_out(self, identities: int, seed: int) -> "Identities":
         """Move some train identities to the split "validation"; errors are those of `choose_held_out`."""
         candidates = np.flatnonzero(self.split == SPLITS.index("train"))
+        samples = np.bincount(self.codes, minlength=len(self.names))[candidates]
         held = bool(np.any(self.split == SPLITS.index("validation")))
         split = self.split.copy()
-        split[candidates[choose_held_out(len(candidates), identities, seed, held=held)]] = SPLITS.index("validation")
+        split[candidates[choose_held_out(samples, identities, seed, held=held)]] = SPLITS.index("validation")
         return replace(self, split=split)
 
 
-def choose_held_out(candidates: int, identities: int, seed: int, *, held: bool) -> NDArray[np.int64]:
-    """Places of the identities to hold out, (identities,), among so many train ones; `held`: some are already."""
+def choose_held_out(samples: NDArray[np.int64], identities: int, seed: int, *, held: bool) -> NDArray[np.int64]:
+    """Places of the identities to hold out, (identities,), among the train ones.
+
+    One of a single sample has no genuine pair, so nothing can be chosen by it: where the draw has some, others that
+    have two samples or more are drawn in their place.
+
+    Args:
+        samples: how many each train identity has (train identities,).
+        identities: how many to hold out.
+        seed: of the choice.
+        held: whether some are held out already.
+
+    Raises:
+        ValueError: some are held out already, fewer have two samples, or fewer than 2 would be left to train on.
+    """
     check_counts("hold_out", 1, identities=identities)
     check_counts("hold_out", 0, seed=seed)
     if held:
         raise ValueError(
             "this manifest has validation identities of its own: set validation_identities to 0 to use them"
         )
-    if candidates - identities < 2:
+    train, paired = len(samples), int(np.count_nonzero(samples > 1))
+    if train - identities < 2:
         raise ValueError(
-            f"holding out {identities} of {candidates} train identities leaves fewer than 2 to train on: "
-            f"set validation_identities to at most {max(candidates - 2, 0)}"
+            f"holding out {identities} of {train} train identities leaves fewer than 2 to train on: "
+            f"set validation_identities to at most {min(max(train - 2, 0), paired)}"
         )
-    return np.random.default_rng(seed).choice(candidates, identities, replace=False)
+    if identities > paired:
+        raise ValueError(
+            f"{paired:,} of {train:,} train identities have 2 samples or more, and {identities:,} are to be held "
+            "out: one of a single sample has no genuine pair; set validation_identities to at most "
+            f"{paired:,}, or add samples"
+        )
+    generator = np.random.default_rng(seed)
+    chosen = generator.choice(train, identities, replace=False)
+    alone = samples[chosen] < 2
+    if alone.any():
+        others = np.setdiff1d(np.flatnonzero(samples > 1), chosen)
+        chosen[alone] = generator.choice(others, int(alone.sum()), replace=False)
+    return chosen
 
 
 def no_sample_in(split: str, counts: Mapping[str, int]) -> str:

@@ -58,7 +58,7 @@ class Manifest(OfPeople):
                 "a manifest needs at least one sample, and a path, an identity and a split for each: got "
                 f"{counts[0]} paths, {counts[1]} identities and {counts[2]} splits"
             )
-        _check_samples(self.paths, self.identities, self.split)
+        check_samples(self.paths, self.identities, self.split)
         self._keep(TextColumn.of(self.paths), Identities.of(self.identities, self.split))
 
     @classmethod
@@ -151,7 +151,8 @@ class SampleError(ValueError):
         self.fault = fault
 
 
-def _check_samples(paths: Sequence[str], identities: Sequence[str], split: Sequence[str]) -> None:
+def check_samples(paths: Sequence[str], identities: Sequence[str], split: Sequence[str]) -> None:
+    """Raise a `SampleError` for the first row that breaks a law."""
     seen: set[str] = set()
     home: dict[str, str] = {}  # split of each identity
     for index, (path, name, part) in enumerate(zip(paths, identities, split, strict=True)):

@@ -36,6 +36,7 @@ class PackedSamples(OfPeople):
         store: the files.
         places: where each image lies in them, (samples, numbers) int64; the store knows what they mean.
         people: identity and split of each.
+        keys: number that each has in the index of its file (samples,) int64; None where it is counted from 1 on.
 
     Siblings: `Manifest`, images that are files; `read_face_records` and `read_shards` make one.
     """
@@ -43,6 +44,7 @@ class PackedSamples(OfPeople):
     store: ImageStore
     places: Indices
     people: Identities
+    keys: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -64,8 +66,8 @@ class PackedSamples(OfPeople):
         return zip(map(self.store.path, self.places), self.people.of_samples, self.people.splits, strict=True)
 
     def stem(self, index: int) -> str:
-        """A file name for a sample, without an ending: its number, from 1 on."""
-        return f"{index + 1:08d}"
+        """A file name for a sample, without an ending: its key."""
+        return f"{index + 1 if self.keys is None else self.keys[index]:08d}"
 
     def encoded(self, index: int) -> EncodedImage:
         """The bytes of a sample's image; a ValueError where they are damaged, or another identity's."""
@@ -77,7 +79,8 @@ class PackedSamples(OfPeople):
 
     def take(self, rows: Indices) -> "PackedSamples":
         """Some samples, in the order given; labels are counted anew among them."""
-        return replace(self, places=self.places[rows], people=self.people.take(rows))
+        keys = None if self.keys is None else self.keys[rows]
+        return replace(self, places=self.places[rows], people=self.people.take(rows), keys=keys)
 
     def subset(self, split: str) -> "PackedSamples":
         """The samples of one split, in order; a ValueError where there are none."""

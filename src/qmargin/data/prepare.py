@@ -16,7 +16,7 @@ from qmargin._files import new_folder
 from qmargin.data._checks import check_counts, first_few
 from qmargin.data.align import align_face
 from qmargin.data.decode import EncodedImage, decode_rgb, single_image
-from qmargin.data.face_records import read_face_records
+from qmargin.data.face_sets import read_face_records
 from qmargin.data.folders import read_image_folder
 from qmargin.data.identities import SPLITS, Identities
 from qmargin.data.prepared import write_record
@@ -88,8 +88,8 @@ def prepare_faces(
         split: split that all samples get.
         landmarks: a CSV file with the columns path, x1, y1, ..., x5, y5, in the order of `FACE_TEMPLATE`: faces are
             cropped to 112x112 by `align_face` and saved as JPEG of quality 95. Paths are those of the source's samples.
-        skip_bad: leave bad images out and list them; otherwise the first one ends the preparation. A label keeps its
-            identity, also of those that lost all images.
+        skip_bad: leave bad images out, and those whose label contradicts an identity record, and list them; otherwise
+            the first one ends the preparation. A label keeps its identity, also of those that lost all images.
         per_shard: samples of a tar shard.
         seed: of the order in tar shards.
         workers: threads that look at images.

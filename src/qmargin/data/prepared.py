@@ -34,19 +34,11 @@ def check_prepared(folder: Path, *, contents: bool = False) -> bool:
     Raises:
         ValueError: the record is damaged, or a file is missing or not as it was written.
     """
-    path = folder / RECORD
-    if not path.is_file():
+    if not (folder / RECORD).is_file():
         return False
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in record["files"].items()}
-        known = record["format"] == FORMAT
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); prepare the set again") from error
-    if not known:
-        raise ValueError(f"{path} is of the format {record['format']!r}, this version reads {FORMAT!r}")
+    kind, files = _read_record(folder)
     changed = [name for name, entry in files.items() if not _same(folder / name, entry, contents=contents)]
-    if contents and record.get("kind") == "folder":
+    if contents and kind == "folder" and MANIFEST not in changed:  # it lists what its images must be
         changed += _changed_images(folder)
     if changed:
         raise ValueError(
@@ -54,6 +46,32 @@ def check_prepared(folder: Path, *, contents: bool = False) -> bool:
             f"the set again (to use it as it is, remove {RECORD})"
         )
     return True
+
+
+def beside_images(folder: Path) -> frozenset[str]:
+    """Names of the files that `qmargin prepare --to folder` wrote beside the folders of images; none elsewhere.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    if not (folder / RECORD).is_file():
+        return frozenset()
+    kind, files = _read_record(folder)
+    return frozenset({RECORD, *files} if kind == "folder" else ())
+
+
+def _read_record(folder: Path) -> tuple[object, dict[str, tuple[int, str]]]:
+    """What was prepared, and size and checksum of each file."""
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in record["files"].items()}
+        kind, known = record.get("kind"), record["format"] == FORMAT
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); prepare the set again") from error
+    if not known:
+        raise ValueError(f"{path} is of the format {record['format']!r}, this version reads {FORMAT!r}")
+    return kind, files
 
 
 def _same(path: Path, entry: tuple[int, str], *, contents: bool) -> bool:

@@ -27,6 +27,7 @@ from qmargin._files import replacing
 MAGIC = struct.pack("<I", 0xCED7230A)
 LONGEST = (1 << 29) - 1  # bytes of a part
 WHOLE, FIRST, MIDDLE, LAST = range(4)
+LEAVE_OUT = "qmargin prepare faces --from rec --skip-bad leaves damaged records out"
 SPOT_CHECKS = 1000  # records whose place is checked when an index is opened
 
 
@@ -274,15 +275,16 @@ def check_index(
     if ordered[0] != 0 or ordered[-1] > records.size - 8:
         raise ValueError(
             f"{index} has records from byte {ordered[0]:,} to {ordered[-1]:,}, {records.path} has {records.size:,} "
-            "bytes: the index is of another file, or the .rec file is cut off"
+            "bytes: the index is of another file, or the .rec file is cut off; copy both again"
         )
     places = np.unique(np.linspace(0, len(ordered) - 1, SPOT_CHECKS).astype(np.int64))
     faults = [fault for place in places if (fault := _misfit(records, int(ordered[place]), int(ends[place])))]
-    tolerated = damaged_allowed and 2 * len(faults) <= len(places)
-    if faults and not (tolerated and _ends_at(records, int(ordered[-1])) in (None, records.size)):
+    few = 2 * len(faults) <= len(places) and _ends_at(records, int(ordered[-1])) in (None, records.size)
+    if faults and not (damaged_allowed and few):
         raise ValueError(
             f"{index} is not the index of {records.path}, or the file is cut off or damaged: {faults[0]} "
-            f"({len(faults):,} of the {len(places):,} records that were looked at do not fit)"
+            f"({len(faults):,} of the {len(places):,} records that were looked at do not fit); copy both again"
+            f"{', or have the rest: ' + LEAVE_OUT if few else ''}"
         )
 
 

@@ -28,7 +28,7 @@ from qmargin.data._checks import check_counts, first_few
 from qmargin.data._webdataset import webdataset
 from qmargin.data.columns import Indices
 from qmargin.data.decode import EncodedImage
-from qmargin.data.face_records import identity_name
+from qmargin.data.face_sets import identity_name
 from qmargin.data.identities import SPLITS, Identities
 from qmargin.data.packed import PackedSamples
 

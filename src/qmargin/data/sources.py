@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmargin.data._checks import check_counts
-from qmargin.data.face_records import read_face_records
+from qmargin.data._table_reader import Columns
+from qmargin.data.columns import BLOCK
+from qmargin.data.face_sets import read_face_records
 from qmargin.data.folders import read_image_folder
 from qmargin.data.manifest import Manifest
 from qmargin.data.orl import read_orl
@@ -62,12 +64,20 @@ class ImageFolders:
                 f"{len(shared)} identities are in both {self.train} and {self.test} (the first is {shared[0]!r}): "
                 "splits must not share identities; rename the folders if they are different people"
             )
-        return Manifest(
-            root,
-            tuple(f"{part.root.relative_to(root)}/{path}" for part in parts.values() for path in part.paths),
-            tuple(name for part in parts.values() for name in part.identities),
-            tuple(split for part in parts.values() for split in part.split),
-        )
+        return _joined(root, tuple(parts.values()))
+
+
+def _joined(root: Path, parts: tuple[Manifest, ...]) -> Manifest:
+    """The samples of folders below `root`, block by block; they share no identity."""
+    columns = Columns()
+    for part in parts:
+        folder = part.root.relative_to(root).as_posix()
+        for start in range(0, len(part), BLOCK):
+            rows = slice(start, start + BLOCK)
+            columns.add_lawful(
+                [f"{folder}/{path}" for path in part.paths[rows]], part.identities[rows], part.split[rows]
+            )
+    return Manifest.of_columns(root, columns.paths(), columns.people())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,8 @@ class SyntheticSamples:
         """Move some train identities, with all their samples, to the split "validation"; as `Manifest.hold_out`."""
         (candidates,) = np.nonzero(self.split == SPLITS.index("train"))
         held = bool(np.any(self.split == SPLITS.index("validation")))
-        chosen = choose_held_out(len(candidates), identities, seed, held=held)
+        samples = np.bincount(self.identity, minlength=len(self.split))[candidates]
+        chosen = choose_held_out(samples, identities, seed, held=held)
         split = self.split.copy()
         split[candidates[chosen]] = SPLITS.index("validation")
         return replace(self, split=split)

@@ -79,10 +79,18 @@ class PublishedRecipe:
         return f"faces-{self.face_set}-{self.network}"
 
     @property
+    def attribute(self) -> str:
+        """Its name in Python, `faces_SET_NETWORK` of `qmargin.recipes`."""
+        return self.name.replace("-", "_")
+
+    @property
     def summary(self) -> str:
         """One line for lists of recipes."""
         chosen = FACE_SETS[self.face_set]
-        return f"{self.network} on {chosen.title}, {chosen.identities:,} identities, as arcface_torch trains it."
+        trained = "as arcface_torch trains it"
+        if isinstance(NETWORKS[self.network], MobileFaceNetConfig):  # arcface_torch's of that name is another network
+            trained = "the paper's network, trained as arcface_torch trains its own"
+        return f"{self.network} on {chosen.title}, {chosen.identities:,} identities, {trained}."
 
     def __call__(self, loss: ScheduledLoss) -> TrainConfig:
         """The config with that loss."""

@@ -11,6 +11,7 @@ from qmargin.recipes.published import PUBLISHED
 from qmargin.recipes.speakers import (
     speakers_small,
     voxceleb_ecapa1024,
+    voxceleb_ecapa1024_large_margin,
     voxceleb_resnet34,
     voxceleb_resnet34_large_margin,
 )
@@ -140,6 +141,11 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="voxceleb-ecapa1024", config=voxceleb_ecapa1024, losses=SPEAKERS),
         Recipe(
             name="voxceleb-resnet34-large-margin", config=voxceleb_resnet34_large_margin, losses=SPEAKERS_LARGE_MARGIN
+        ),
+        Recipe(
+            name="voxceleb-ecapa1024-large-margin",
+            config=voxceleb_ecapa1024_large_margin,
+            losses=SPEAKERS_LARGE_MARGIN,
         ),
         Recipe(name="million", config=million, losses=MILLION),
         *(

@@ -1,4 +1,4 @@
-"""Speaker recipes: the two of WeSpeaker's VoxCeleb2 training, and one that trains on a laptop."""
+"""Speaker recipes: the two of WeSpeaker's VoxCeleb2 training, their fine-tuning, and one that trains on a laptop."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,21 +41,12 @@ def voxceleb_ecapa1024(loss: ScheduledLoss) -> TrainConfig:
 
 def voxceleb_resnet34_large_margin(loss: ScheduledLoss) -> TrainConfig:
     """Large-margin fine-tuning of a voxceleb-resnet34 run: 5 epochs of 6 s segments with a larger margin."""
-    base = voxceleb_resnet34(loss)
-    assert isinstance(base.data, SpeechDataConfig), "it is a recipe of speech"
-    return replace(
-        base,
-        recipe="voxceleb-resnet34-large-margin",
-        data=replace(base.data, frames=600),
-        optimizer=replace(
-            base.optimizer, learning_rate=TUNING_PEAK, final_learning_rate=TUNING_LAST, warmup=1 / TUNING_EPOCHS
-        ),
-        averaging=AveragingConfig(),
-        epochs=TUNING_EPOCHS,
-        batch_size=128,
-        init_from=Path("runs/voxceleb-resnet34"),
-        init_head=True,
-    )
+    return _large_margin(voxceleb_resnet34(loss))
+
+
+def voxceleb_ecapa1024_large_margin(loss: ScheduledLoss) -> TrainConfig:
+    """Large-margin fine-tuning of a voxceleb-ecapa1024 run: 5 epochs of 6 s segments with a larger margin."""
+    return _large_margin(voxceleb_ecapa1024(loss))
 
 
 def speakers_small(loss: ScheduledLoss) -> TrainConfig:
@@ -120,4 +111,21 @@ def _voxceleb(name: str, backbone: EcapaConfig | SpeakerResNetConfig, loss: Sche
         batch_size=256,
         log_every=50,
         checkpoint_every=4000,
+    )
+
+
+def _large_margin(base: TrainConfig) -> TrainConfig:
+    """The second stage of a recipe, from a run of it; the larger margin is the loss's."""
+    return replace(
+        base,
+        recipe=f"{base.recipe}-large-margin",
+        data=replace(base.speech_data, frames=600),
+        optimizer=replace(
+            base.optimizer, learning_rate=TUNING_PEAK, final_learning_rate=TUNING_LAST, warmup=1 / TUNING_EPOCHS
+        ),
+        averaging=AveragingConfig(),
+        epochs=TUNING_EPOCHS,
+        batch_size=128,
+        init_from=Path("runs") / base.recipe,
+        init_head=True,
     )

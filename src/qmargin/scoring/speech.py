@@ -86,8 +86,15 @@ def embed_utterances(
     return np.stack([found[row] for row in range(len(utterances))])
 
 
+def distinct_files(files: Sequence[Path]) -> tuple[list[Path], Indices]:
+    """Each file once, whatever links and names lead to it, and the place of each of `files` among them (files,)."""
+    places: dict[Path, int] = {}
+    rows = [places.setdefault(file.resolve(), len(places)) for file in files]
+    return list(places), np.array(rows, dtype=np.int64)
+
+
 def listed_recordings(files: Sequence[Path]) -> Utterances:
-    """A table of any audio files, named from the root on; a ValueError where one is listed twice."""
+    """A table of any audio files, named from the root on; a ValueError where one is listed twice (`distinct_files`)."""
     names = tuple(file.resolve().as_posix().removeprefix("/") for file in files)
     table = Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
     return Utterances(table, names)

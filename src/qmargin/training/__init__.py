@@ -9,6 +9,7 @@ from qmargin.training.options import AveragingConfig as AveragingConfig
 from qmargin.training.options import ValidationConfig as ValidationConfig
 from qmargin.training.signals import Interrupted as Interrupted
 from qmargin.training.speech_data import SpeechDataConfig as SpeechDataConfig
+from qmargin.training.validation import Validator as Validator
 
 __all__ = [
     "AveragingConfig",
@@ -19,5 +20,6 @@ __all__ = [
     "SpeechDataConfig",
     "TrainConfig",
     "ValidationConfig",
+    "Validator",
     "train",
 ]

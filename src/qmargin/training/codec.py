@@ -110,7 +110,17 @@ def model_from_json(text: str, origin: str) -> AnyModelConfig:
 
 
 # Settings that change how fast or how closely watched a run is, not what comes out of it.
-HARMLESS = frozenset({"data.workers", "log_every", "checkpoint_every", "checkpoint_in_background"})
+HARMLESS = frozenset(
+    {
+        "data.workers",
+        "data.processes",
+        "data.keep_decoded",
+        "data.source.verify",
+        "log_every",
+        "checkpoint_every",
+        "checkpoint_in_background",
+    }
+)
 
 
 def leaves(config: object, prefix: str = "") -> dict[str, object]:
@@ -121,6 +131,12 @@ def leaves(config: object, prefix: str = "") -> dict[str, object]:
     for field in fields(config):
         found |= leaves(getattr(config, field.name), f"{prefix}.{field.name}" if prefix else field.name)
     return found
+
+
+def places(config: TrainConfig) -> frozenset[str]:
+    """Names of the leaves that say where the data lies: its digest, not its place, says whether it is the same."""
+    source = leaves(config.data.source, "data.source")
+    return frozenset(name for name, value in source.items() if isinstance(value, Path))
 
 
 def flatten(config: object) -> dict[str, str]:

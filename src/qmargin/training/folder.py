@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmargin._files import cannot_write, make_folder, write_text
-from qmargin.training.codec import differing, from_json, to_json
+from qmargin.training.codec import HARMLESS, differing, from_json, places, to_json
 from qmargin.training.config import TrainConfig
 
 
@@ -105,16 +105,23 @@ class RunFolder:
         """Make the folder, held by `locked`, ready to train `config`: a new run, or with `resume` the one there.
 
         Raises:
-            ValueError: a run is there and `resume` is off, or its config differs, or the folder cannot be written.
+            ValueError: a run is there and `resume` is off, or its config differs in more than how fast it trains and
+                where its data lies, or the folder cannot be written.
         """
         if not (self.checkpoint.exists() or self.shards.exists() or self.log.exists()):  # nothing was trained here yet
             write_text(self.config, to_json(config) + "\n")
             return
         if not resume:
             raise ValueError(f"{self.path} already holds a run: add --resume to continue it, or choose another --out")
-        changed = differing(self.read_config(), config)
+        stored = self.read_config()
+        changed = differing(stored, config, HARMLESS | (places(stored) & places(config)))
         if changed:
             raise ValueError(
                 f"{self.path} was trained with other settings ({', '.join(changed)}): resume with the settings in its "
                 "config.json, or start a new run in another --out"
             )
+
+    def keep(self, config: TrainConfig) -> None:
+        """Write down the settings that a resumed run goes on with, so that what comes later finds the data."""
+        if self.read_config() != config:
+            write_text(self.config, to_json(config) + "\n")

@@ -1,98 +1,99 @@
 """The first weights of a run that does not start from chance: those of a run, a model file, or arcface_torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from qmargin.backbones import IResNet, read_arcface_torch
 from qmargin.backbones.arcface_torch import EXTENSIONS
-from qmargin.heads import Head, ShardedHead
+from qmargin.data import ImageFormat
+from qmargin.data.speech import FrontEnd
+from qmargin.training.checkpoint import State
+from qmargin.training.codec import leaves, shown, structured
 from qmargin.training.folder import RunFolder
-from qmargin.training.model_file import SUFFIX, open_model
+from qmargin.training.model_config import ModelConfig
+from qmargin.training.model_file import SUFFIX, model_input, open_model
 from qmargin.training.newest import newest_state
 from qmargin.training.parallel import fill
-from qmargin.training.speech_data import SpeechDataConfig
-from qmargin.training.weights import AnyStored, check_fit, load_weights
+from qmargin.training.prototypes import Prototypes
+from qmargin.training.weights import check_fit, load_weights
 
-SAME_HEAD = "init_head needs the same identities and head: leave it off"
-PROTOTYPES = ("weight",)  # of a head; its base measure is a setting of the new run
+Input = FrontEnd | ImageFormat
+
 ADVICE = "init_from needs the same network: set the backbone's fields to those of the file"
+# What weights are for, and no shape shows. Dither, mixing and resampling are the training's own; sizes show in shapes.
+OF_SPEECH = ("bins", "window", "wave_scale", "subtract_mean", "audio.sample_rate")
+OF_IMAGES = ("channels",)
 
 
-def load_initial(
-    path: Path, backbone: nn.Module, head: Head | None = None, speeds: Sequence[float] | None = None
-) -> None:
+def load_initial(path: Path, backbone: nn.Module, takes: Input, prototypes: Prototypes | None = None) -> None:
     """Overwrite fresh weights.
 
     Args:
         path: a run's folder (its newest checkpoint; the mean of the weights where it keeps one), a model file
             (.safetensors), or a backbone of arcface_torch (.pt, .pth), which is read without running code.
         backbone: its weights are replaced.
-        head: its prototypes (of a `ShardedHead` those of its rank) are replaced too, where given; `path` is then a run
-            of the same identities.
-        speeds: of the new training on speech, in the order of their blocks of classes (`SpeechAugmentation.blocks`);
-            where the run in `path` had others beside these, the prototypes of its others are dropped.
+        takes: what the backbone takes in the new training.
+        prototypes: to be replaced too, where given; `path` is then a run of the same identities.
 
     Raises:
-        ValueError: no such file, another network, other numbers of identities, a speed that the run did not have, or a
-            file without prototypes.
+        ValueError: no such file, another network, weights for another front-end or other channels, other identities, a
+            speed that the run did not have, or a file without prototypes.
     """
-    if head is not None and path.suffix in _READERS:
+    if prototypes is not None and path.suffix in _READERS:
         raise ValueError(f"init_head needs the folder of a run: {path} holds a backbone alone")
     if path.suffix in _READERS:
-        _READERS[path.suffix](path, backbone)
-        return
-    run = RunFolder(path)
-    theirs = None if head is None or speeds is None else _speeds_of(run)
-    other_speeds = theirs is not None and tuple(speeds or ()) != theirs  # its classes are numbered otherwise
-    with newest_state(run, None if other_speeds else head) as saved:
-        if saved is None:
-            raise ValueError(f"no checkpoint at {path}: init_from is the folder of a run that has one, or a model file")
+        _READERS[path.suffix](path, backbone, takes)
+    else:
+        _of_run(RunFolder(path), backbone, takes, prototypes)
+
+
+def _of_run(run: RunFolder, backbone: nn.Module, takes: Input, prototypes: Prototypes | None) -> None:
+    if not run.has_checkpoint():
+        raise ValueError(f"no checkpoint at {run.path}: init_from is the folder of a run that has one, or a model file")
+    other_speeds = None if prototypes is None else prototypes.other_speeds(run)
+    rows_of = None if prototypes is None or other_speeds else prototypes.head  # other speeds number classes otherwise
+    with newest_state(run, rows_of) as saved:
+        assert saved is not None, "has_checkpoint said so"
+        _check_input(run.path, _input_of(run, saved), takes)
+        if prototypes is not None:
+            prototypes.check_identities(run)
         load_weights(backbone, saved.get("average") or saved["backbone"], ADVICE)
-        if head is not None and other_speeds:
-            _load_speeds(head, saved["head"], speeds or (), theirs or ())
-        elif head is not None:
-            load_weights(head, saved["head"], SAME_HEAD, PROTOTYPES)
+        if prototypes is not None:
+            prototypes.load(saved["head"], other_speeds)
 
 
-def _speeds_of(run: RunFolder) -> tuple[float, ...] | None:
-    """Speeds of a run on speech, in the order of their blocks of classes."""
-    data = run.read_config().data
-    return data.augmentation.blocks if isinstance(data, SpeechDataConfig) else None
+def _input_of(run: RunFolder, saved: State) -> Input:
+    """What the weights of a checkpoint take; those of before do not say it, and their run's config does."""
+    said = model_input(run.read_config())
+    return structured(saved["input"], type(said), str(run.path)) if "input" in saved else said
 
 
-def _load_speeds(head: Head, stored: Mapping[str, AnyStored], ours: Sequence[float], theirs: Sequence[float]) -> None:
-    """The blocks of classes of those speeds that both trainings have; a sharded head takes its rows of them."""
-    unknown = [speed for speed in ours if speed not in theirs]
-    if unknown:
-        raise ValueError(
-            f"init_head takes the prototypes of each speed, and the run in init_from had the speeds "
-            f"{', '.join(map('{:g}'.format, theirs))}, not {unknown[0]:g}: set data.augmentation.speeds to some of "
-            "them, or leave init_head off"
-        )
-    prototypes = stored["weight"].read()  # (classes, dim)
-    classes = len(prototypes)
-    blocks = torch.arange(classes).view(len(theirs), -1)  # (speeds, speakers)
-    rows = torch.cat([blocks[theirs.index(speed)] for speed in ours])  # (classes kept,)
-    if len(rows) != head.num_classes:
-        raise ValueError(
-            f"the run in init_from has {len(rows)} classes at these speeds, not {head.num_classes}: {SAME_HEAD}"
-        )
-    if isinstance(head, ShardedHead):
-        rows = rows[head.class_range.start : head.class_range.stop]
-    kept = {"weight": prototypes[rows]}
-    check_fit(head, kept, SAME_HEAD, PROTOTYPES)
-    head.load_state_dict(kept, strict=False)
+def _check_input(path: Path, trained: Input, takes: Input) -> None:
+    """Refuse weights that were trained on something else than they would now be given."""
+    if type(trained) is not type(takes):
+        raise ValueError(f"{path} holds weights for {_kind(trained)}, this training is on {_kind(takes)}: {ADVICE}")
+    part, names = ("front_end", OF_SPEECH) if isinstance(takes, FrontEnd) else ("image", OF_IMAGES)
+    there, here = leaves(trained), leaves(takes)
+    other = [name for name in names if there[name] != here[name]]
+    if other:
+        values = "; ".join(f"{part}.{name} {shown(there[name])}, not {shown(here[name])}" for name in other)
+        flags = " ".join(f"--data.{part}.{name}".replace("_", "-") + f" {shown(there[name])}" for name in other)
+        raise ValueError(f"{path} holds weights for {values} as in this training: set {flags}, or leave init_from off")
 
 
-def _of_model_file(path: Path, backbone: nn.Module) -> None:
-    with open_model(path) as (_, weights):
+def _kind(takes: Input) -> str:
+    return "speech" if isinstance(takes, FrontEnd) else "images"
+
+
+def _of_model_file(path: Path, backbone: nn.Module, takes: Input) -> None:
+    with open_model(path) as (said, weights):
+        _check_input(path, said.image if isinstance(said, ModelConfig) else said.front_end, takes)
         load_weights(backbone, weights, ADVICE)
 
 
-def _of_arcface_torch(path: Path, backbone: nn.Module) -> None:
+def _of_arcface_torch(path: Path, backbone: nn.Module, _: Input) -> None:
     if not isinstance(backbone, IResNet):
         raise ValueError(f"{path} holds an IResNet of arcface_torch, the config's network is {type(backbone).__name__}")
     weights = read_arcface_torch(path, backbone.config.height, backbone.config.input_width).weights
@@ -102,7 +103,7 @@ def _of_arcface_torch(path: Path, backbone: nn.Module) -> None:
         fill(targets[name], values)
 
 
-_READERS: Mapping[str, Callable[[Path, nn.Module], None]] = {
+_READERS: Mapping[str, Callable[[Path, nn.Module, Input], None]] = {
     SUFFIX: _of_model_file,
     **dict.fromkeys(EXTENSIONS, _of_arcface_torch),
 }

@@ -21,13 +21,14 @@ from qmargin.training.log import TrainingLog
 from qmargin.training.manifest import check_manifest, read_samples
 from qmargin.training.model_file import model_input
 from qmargin.training.newest import newest_state
+from qmargin.training.prototypes import Prototypes
 from qmargin.training.ranks import SilentLog, World, processes
 from qmargin.training.sampling import training_order
 from qmargin.training.signals import Interrupted, stop_on_signals
 from qmargin.training.speech_data import SpeechDataConfig
 from qmargin.training.state import TrainingState
 from qmargin.training.step import train_step
-from qmargin.training.validation import Validate, Validation
+from qmargin.training.validation import Validation, Validator
 
 
 def train(
@@ -36,7 +37,7 @@ def train(
     *,
     resume: bool = False,
     title: str | None = None,
-    validate: Validate | None = None,
+    validate: Validator | None = None,
 ) -> RunFolder:
     """Train one run into the folder `out`; a killed run continues with `resume` to the same weights.
 
@@ -48,7 +49,8 @@ def train(
         out: folder of the run; created where missing.
         resume: continue the run in `out` from its newest checkpoint (from the start if it has none yet).
         title: text before the progress bar; the loss's name unless said.
-        validate: computes the figures of `config.validation`: `qmargin.protocols.training_validator(config)`.
+        validate: computes the figures of `config.validation`: `qmargin.protocols.training_validator(config)`, or a
+            `Validator` of one's own.
 
     Returns:
         The run's folder: config, manifest, checkpoint, log.
@@ -63,7 +65,7 @@ def train(
 
 
 def _train(
-    config: TrainConfig, run: RunFolder, world: World, resume: bool, title: str, validate: Validate | None
+    config: TrainConfig, run: RunFolder, world: World, resume: bool, title: str, validate: Validator | None
 ) -> RunFolder:
     job = _Job.create(config, run, world, validate)
     with world.locked(run):
@@ -96,7 +98,7 @@ class _Job:
     validation: Validation
 
     @classmethod
-    def create(cls, config: TrainConfig, run: RunFolder, world: World, validate: Validate | None) -> "_Job":
+    def create(cls, config: TrainConfig, run: RunFolder, world: World, validate: Validator | None) -> "_Job":
         """Settings and data checked, weights made."""
         manifest = read_samples(config)
         check_settings(world, config, manifest)
@@ -117,7 +119,7 @@ class _Job:
             whole_order=training_order(samples.labels, config.batch_size, config.seed, balance),
             steps=_steps(config, order),
             validation=Validation(config, validate, run.best),
-            state=_initialised(TrainingState.create(config, len(counts), counts, world), config, run),
+            state=_initialised(TrainingState.create(config, len(counts), counts, world), config, run, samples),
         )
 
     @property
@@ -130,11 +132,12 @@ class _Job:
         with newest_state(self.run, self.state.head) as saved:
             if saved is None:
                 self.world.first(lambda: write_manifest(self.manifest, self.run.manifest))
-                return
-            self.whole_order.check_state(saved["sampler"])
-            check_manifest(self.manifest, saved, self.run)
-            self.state.load_state_dict(saved)
-            self.validation.load_state_dict(saved.get("validation", {}))
+            else:
+                self.whole_order.check_state(saved["sampler"])
+                check_manifest(self.manifest, saved, self.run)
+                self.state.load_state_dict(saved)
+                self.validation.load_state_dict(saved.get("validation", {}))
+        self.world.first(lambda: self.run.keep(self.config))  # only now is it known that moved data is the same
 
     def to_save(self) -> State:
         """What a checkpoint holds."""
@@ -187,12 +190,18 @@ def _step(job: _Job, batch: Batch | SpeechBatch, log: TrainingLog | SilentLog) -
 
 def _steps(config: TrainConfig, order: ShuffledBatches) -> int:
     steps = config.epochs * order.steps_per_epoch
-    return steps if config.max_steps is None else min(steps, config.max_steps)
+    if config.max_steps is not None:
+        steps = min(steps, config.max_steps)
+    config.averaging.check_steps(steps)
+    return steps
 
 
-def _initialised(state: TrainingState, config: TrainConfig, run: RunFolder) -> TrainingState:
+def _initialised(state: TrainingState, config: TrainConfig, run: RunFolder, samples: SampleTable) -> TrainingState:
     """The state with first weights that are not from chance, where asked for and the run is new."""
     if config.init_from is not None and not run.has_checkpoint():
-        speeds = config.data.augmentation.blocks if isinstance(config.data, SpeechDataConfig) else None
-        load_initial(config.init_from, state.backbone, state.head if config.init_head else None, speeds)
+        prototypes = None
+        if config.init_head:
+            speeds = config.data.augmentation.blocks if isinstance(config.data, SpeechDataConfig) else None
+            prototypes = Prototypes(state.head, frozenset(name for _, name, _ in samples.rows()), speeds)
+        load_initial(config.init_from, state.backbone, model_input(config), prototypes)
     return state

@@ -35,6 +35,16 @@ class AveragingConfig:
             at_least("averaging.last", self.last, 1)
         at_least("averaging.every", self.every, 1)
 
+    def check_steps(self, steps: int) -> None:
+        """Refuse a training too short for so many states: their mean would be one of fewer."""
+        if self.last is not None and (self.last - 1) * self.every >= steps:
+            reached = 1 + (steps - 1) // self.every
+            advice = f"averaging.every to at most {(steps - 1) // (self.last - 1)}, or " if self.last <= steps else ""
+            raise ValueError(
+                f"averaging.last asks for {self.last} states of the weights, {self.every} steps apart, and this "
+                f"training of {steps} steps has {reached}: set {advice}averaging.last to {reached}"
+            )
+
     def is_due(self, step: int, steps: int) -> bool:
         """Whether the weights after `step` of `steps` enter the mean: a function of the step, nothing to save."""
         if self.ema is not None:
@@ -55,7 +65,8 @@ class ValidationConfig:
     bins: tuple[Path, ...] = ()
     """`.bin` sets (lfw.bin, cfp_fp.bin, agedb_30.bin): figures NAME.accuracy (10-fold) and NAME.eer."""
     watch: str | None = None
-    """Figure whose best weights are kept in best.safetensors: identities.eer, identities.tar, lfw.accuracy, ..."""
+    """Figure whose best weights are kept in best.safetensors: identities.eer, lfw.accuracy, ...; identities.tar is the
+    one at whatever FAR there is, e.g. identities.tar@1e-03."""
     patience: int | None = None
     """Validations without a better figure to `watch` after which training ends; None trains to the end."""
 

@@ -46,7 +46,7 @@ class SpeechDataConfig:
         if self.feature_cache is not None and self.augmentation.noise is not None:
             raise ValueError(
                 "data.feature_cache keeps features of clean recordings, and data.augmentation.noise is added to waves: "
-                "set one of them to None"
+                "leave the cache out, or take noise away (--data.augmentation.noise.kind None)"
             )
 
     @property

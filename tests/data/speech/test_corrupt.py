@@ -7,7 +7,14 @@ import soundfile
 from numpy.typing import NDArray
 from tests.voices import hum
 
-from qmargin.data.speech import AudioFormat, RecordedNoise, SpecAugment, SyntheticNoise, spec_augment
+from qmargin.data.speech import (
+    AudioFormat,
+    RecordedNoise,
+    SpecAugment,
+    SpeechAugmentation,
+    SyntheticNoise,
+    spec_augment,
+)
 from qmargin.data.speech.corrupt import coloured_noise, mixed, reverberated, room_response
 
 AUDIO = AudioFormat()
@@ -109,8 +116,25 @@ def test_recorded_noise_is_read_from_musan_and_responses(tmp_path: Path) -> None
     assert 10 < len(ratios) < 30
     assert -0.1 < min(ratios) < 10 < max(ratios) < 30.1
     gone = RecordedNoise(musan=tmp_path / "gone", impulse_responses=tmp_path / "gone")
-    with pytest.raises(ValueError, match=r"no folder .*gone"):
+    with pytest.raises(ValueError, match=r"RecordedNoise: no folder .*gone.*noise.musan DIR.*kind SyntheticNoise"):
         gone.corrupt(wave, np.random.default_rng(0), AUDIO, other)
+
+
+def test_noise_that_cannot_be_made_is_refused_before_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("noise", "speech", "music"):
+        (tmp_path / "musan" / kind).mkdir(parents=True)
+        soundfile.write(tmp_path / "musan" / kind / "a.wav", hum(0.1), 16_000)
+    gone = RecordedNoise(musan=tmp_path / "musan", impulse_responses=tmp_path / "rirs")
+    with pytest.raises(ValueError, match=r"RecordedNoise: no folder .*rirs"):
+        SpeechAugmentation(noise=gone).check()
+    SpeechAugmentation(noise=gone, noise_probability=0.0).check()  # it is never asked for
+    SpeechAugmentation().check()
+    monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
+    SpeechAugmentation(noise=SyntheticNoise(rooms=0)).check()
+    with pytest.raises(ValueError, match=r"or set rooms to 0 in SyntheticNoise \(--data.augmentation.noise.rooms 0\)"):
+        SpeechAugmentation(noise=SyntheticNoise()).check()
 
 
 def test_masks_hide_at_most_what_they_are_asked_to_and_leave_the_input() -> None:

@@ -135,6 +135,13 @@ def test_kaldi_segments_are_parts_of_recordings(voices: Path, tmp_path: Path) ->
     text(folder / "segments", "part-b utt1 0.25 1.5", "part-a utt0 0 0.5")
     text(folder / "utt2spk", "part-a id0", "part-b id0")
     utterances = read_kaldi(folder, "train")
+    to_the_end = kaldi(tmp_path / "end", voices)
+    text(to_the_end / "segments", "utt0 utt1 0.25 -1", "utt1 utt1 0.25 1.75")
+    ends = read_kaldi(to_the_end, "train")
+    for index in range(2):
+        np.testing.assert_array_equal(
+            read_wave(ends.recording(index), AudioFormat()), read_wave(utterances.recording(0), AudioFormat())
+        )
     whole, _ = soundfile.read(voices / ROWS[1][0], dtype="float32")
     np.testing.assert_array_equal(read_wave(utterances.recording(0), AudioFormat()), whole[4_000:24_000])
     assert utterances.digest != read_kaldi(kaldi(tmp_path / "other", voices), "train").digest
@@ -152,7 +159,13 @@ BROKEN_KALDI: list[tuple[str, list[str], str]] = [
     ("segments", ["part utt0 1 0.5"], r"segments, line 1: expected seconds 0 <= first < last"),
     ("segments", ["part utt0 zero 1"], r"segments, line 1: expected `utterance-id recording-id first last`"),
     ("segments", ["part gone 0 1"], r"wav\.scp has no line for 'gone', which is in segments, line 1"),
-    ("segments", ["part utt0 0 1 A"], r"segments, line 1: expected seconds 0 <= first < last and nothing behind"),
+    (
+        "segments",
+        ["part utt0 0 1 A"],
+        r"segments, line 1: expected seconds 0 <= first < last, or a last of -1 for",
+    ),
+    ("segments", ["part utt0 -1 1"], r"segments, line 1: expected seconds 0 <= first < last"),
+    ("segments", ["part utt0 0 inf"], r"segments, line 1: expected seconds 0 <= first < last"),
 ]
 
 
@@ -203,6 +216,11 @@ def test_broken_shards_are_named_by_line(voices: Path, tmp_path: Path) -> None:
         ({"recording_id": "r99"}, r"supervisions\.jsonl, line 4: no recording 'r99' in"),
         ({"speaker": None}, r"supervisions\.jsonl, line 4: expected speaker to be str, got None"),
         ({"start": True}, r"supervisions\.jsonl, line 4: expected start to be int or float, got True"),
+        (
+            {"channel": 1},
+            r"supervisions\.jsonl, line 4: the supervision 's3' is of channel 1, read is channel 0: write one file a",
+        ),
+        ({"channel": [0, 1]}, r"supervisions\.jsonl, line 4: the supervision 's3' is of channel \[0, 1\], read is"),
     ],
 )
 def test_broken_lhotse_manifests_are_named_by_line(
@@ -217,6 +235,30 @@ def test_lhotse_recordings_of_commands_are_refused(tmp_path: Path) -> None:
     sources = [{"type": "command", "channels": [0], "source": "cat a.wav"}]
     path = text(tmp_path / "r.jsonl", json.dumps({"id": "r0", "sources": sources, "duration": 1.0}))
     with pytest.raises(ValueError, match=r"r\.jsonl, line 1: a recording must be one file on the disk"):
+        read_lhotse(path, path, "train")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"transforms": [{"name": "Speed", "kwargs": {"factor": 1.1}}]},
+            r"r\.jsonl, line 1: lhotse changes the recording 'r0' as it loads it \(transforms .*'Speed'.*by CutSet",
+        ),
+        ({"channel_ids": [0, 1]}, r"r\.jsonl, line 1: the recording 'r0' has the channels \[0, 1\], and who speaks in"),
+        (
+            {"sources": [{"type": "file", "channels": [0, 1], "source": "a.wav"}]},
+            r"r\.jsonl, line 1: the recording 'r0' has the channels \[0, 1\], .* write one file a channel",
+        ),
+    ],
+)
+def test_lhotse_recordings_that_are_not_what_lies_in_their_file_are_refused(
+    tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    sources = [{"type": "file", "channels": [0], "source": "a.wav"}]
+    row = {"id": "r0", "sources": sources, "duration": 1.0, "channel_ids": [0], "transforms": None}
+    path = text(tmp_path / "r.jsonl", json.dumps(row | change))
+    with pytest.raises(ValueError, match=reason):
         read_lhotse(path, path, "train")
 
 
@@ -237,6 +279,10 @@ def test_splits_of_a_table_are_used_by_name(voices: Path) -> None:
     [
         (["path,split"], r"table\.csv, line 1: there must be one column speaker, there are path, split"),
         (["path,speaker,split", "a,b"], r"table\.csv, line 2: the header has 3 fields, this line 2"),
+        (
+            ["path,speaker,split", "/a.wav,b,train"],
+            r"table\.csv, line 2: the path '/a\.wav' is absolute, .*: put the table beside the audio, or .*Kaldi",
+        ),
         (["path,speaker,split", "a.wav,b,train"], r"table\.csv, line 2: there is no audio file .*a\.wav"),
         (["path,speaker,split"], r"table\.csv: no row is in a split that is used"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from tests.voices import write_voices
+from tests.voices import hum, write_voices
 
 from qmargin.data.speech import AudioFormat, LhotseShar, read_shar, read_wave
 
@@ -87,6 +87,27 @@ def test_the_source_has_a_place_for_each_split(shar: Path) -> None:
         LhotseShar(train=shar, test=shar).read()
 
 
+def test_channels_that_lhotse_has_taken_apart_and_speeds_it_has_changed_are_read(tmp_path: Path) -> None:
+    """Its Shar holds what its own loading makes of a recording: one channel, at its speed."""
+    file, folder = tmp_path / "call.wav", tmp_path / "calls"
+    soundfile.write(file, np.stack([hum(1.0, 100.0), hum(1.0, 200.0)], axis=1), 16_000)
+    recording = lhotse.Recording.from_file(file, recording_id="call")
+    sides = [
+        lhotse.MonoCut(
+            id=f"cut{side}", start=0.0, duration=1.0, channel=side, recording=recording,
+            supervisions=[lhotse.SupervisionSegment(f"s{side}", "call", 0.0, 1.0, channel=side, speaker=f"p{side}")],
+        )
+        for side in range(2)
+    ]  # fmt: skip
+    sides.append(sides[1].perturb_speed(1.1))
+    folder.mkdir()
+    lhotse.CutSet.from_cuts(sides).to_shar(str(folder), fields={"recording": "wav"}, shard_size=None)
+    found = read_shar(folder, "train")
+    for index, side in enumerate(sides):
+        wave = read_wave(found.recording(index), AudioFormat())
+        np.testing.assert_allclose(wave, side.load_audio()[0], rtol=0, atol=1e-4)
+
+
 def rewritten(shar: Path, change: dict[str, object]) -> None:
     """The first line of the first shard of cuts with other fields."""
     file = min(shar.glob("cuts.*"))
@@ -105,6 +126,12 @@ def rewritten(shar: Path, change: dict[str, object]) -> None:
             {"supervisions": [{"id": "a", "speaker": "b", "start": 0, "duration": "1"}]},
             r"line 1: expected seconds, got '1'",
         ),
+        (
+            {"recording": {"id": "r", "transforms": [{"name": "Speed", "kwargs": {"factor": 1.1}}]}},
+            r"line 1: lhotse changes the recording 'r' as it loads it",
+        ),
+        ({"recording": {"id": "r", "channel_ids": [0, 1]}}, r"line 1: the recording 'r' has the channels \[0, 1\]"),
+        ({"channel": 1}, r"line 1: the supervision 'id0/0-0' is of channel 0, read is channel 1: write one file a"),
         ({"start": "0"}, r"line 1: expected start to be int or float, got '0'"),
     ],
 )

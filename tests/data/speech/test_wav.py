@@ -80,7 +80,9 @@ def test_speed_changes_pitch_and_length_alike(write: Write, speed: float) -> Non
 def test_other_rates_are_refused_or_resampled(write: Write) -> None:
     tone = np.sin(2 * np.pi * 1_000.0 * np.arange(44_100) / 44_100)
     recording = Recording(write("a.wav", 0.5 * tone, 44_100))
-    with pytest.raises(ValueError, match=r"a\.wav: its rate is 44100 Hz, not 16000: convert it, or set other_rates to"):
+    with pytest.raises(
+        ValueError, match=r"a\.wav: its rate is 44100 Hz, not 16000: convert it to one channel of 16 kHz \("
+    ):
         read_wave(recording, AS_IS)
     resampling = AudioFormat(other_rates="resample")
     wave = read_wave(recording, resampling)
@@ -94,7 +96,8 @@ def test_other_rates_are_refused_or_resampled(write: Write) -> None:
 def test_stereo_is_refused_or_made_one(write: Write) -> None:
     left, right = hum(0.5), hum(0.5, 300.0)
     recording = Recording(write("a.wav", np.stack([left, right], axis=1), subtype="FLOAT"))
-    with pytest.raises(ValueError, match=r"it has 2 channels, not one: set channels to 'first' or 'mean'"):
+    says = r"it has 2 channels, not one: convert it to one channel of 16 kHz \(for example: ffmpeg -i in\.wav -ac 1 "
+    with pytest.raises(ValueError, match=rf"{says}-ar 16000 out\.wav\), or, in training, set channels to 'first' or"):
         read_wave(recording, AS_IS)
     np.testing.assert_array_equal(read_wave(recording, AudioFormat(channels="first")), left)
     np.testing.assert_allclose(read_wave(recording, AudioFormat(channels="mean")), (left + right) / 2, atol=1e-7)
@@ -135,7 +138,7 @@ def damaged(name: str, tmp_path: Path) -> Recording:
     ("name", "reason"),
     [
         ("header.wav", r"cannot read .*header\.wav: "),
-        ("text.wav", r"cannot read .*text\.wav: Format not recognised"),
+        ("text.wav", r"text\.wav: Format not recognised; read are WAV, FLAC and Ogg: convert it, or leave it out"),
         ("empty.wav", r"cannot read .*empty\.wav: "),
         ("gone.wav", r"cannot read .*gone\.wav: there is no such file"),
         ("cut.flac", r"cannot read .*cut\.flac: "),
@@ -157,13 +160,31 @@ def test_other_formats_spans_and_numbers_are_refused(write: Write) -> None:
     aiff = Recording(write("a.aiff", hum(0.1)))
     with pytest.raises(ValueError, match=r"a\.aiff: it is AIFF.*; read are WAV, FLAC and Ogg"):
         read_wave(aiff, AS_IS)
-    beyond = Recording(write("a.wav", hum(1.0)), span=(0.5, 1.5))
-    with pytest.raises(ValueError, match=r"a\.wav from 0\.5 s to 1\.5 s: it holds 1 s of sound: .* do the times"):
-        read_wave(beyond, AS_IS)
     wave = hum(0.1)
     wave[7] = np.nan
     with pytest.raises(ValueError, match=r"b\.wav: it has samples that are not finite"):
         read_wave(Recording(write("b.wav", wave, subtype="FLOAT")), AS_IS)
+
+
+@pytest.mark.parametrize(("last", "samples"), [(0.75, 4_000), (1.0, 8_000), (1.5, 8_000), (float("inf"), 8_000)])
+def test_a_span_that_overshoots_a_little_ends_with_its_recording(write: Write, last: float, samples: int) -> None:
+    file = write("a.wav", hum(1.0))
+    whole = read_wave(Recording(file), AS_IS)
+    np.testing.assert_array_equal(read_wave(Recording(file, span=(0.5, last)), AS_IS), whole[8_000 : 8_000 + samples])
+
+
+@pytest.mark.parametrize(
+    ("span", "says"),
+    [
+        ((0.5, 1.51), r"from 0\.5 s to 1\.51 s: it holds 1 s of sound, and this part reaches beyond its end; do the"),
+        ((1.0, 1.1), r"from 1 s to 1\.1 s: it holds 1 s of sound, and this part reaches beyond its end"),
+        ((2.0, float("inf")), r"from 2 s to its end: it holds 1 s of sound, and this part reaches beyond its end"),
+        ((0.5, 0.50001), r"this part has no sample: there is nothing to read; leave it out"),
+    ],
+)
+def test_a_span_that_is_not_in_its_recording_is_refused(write: Write, span: tuple[float, float], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        read_wave(Recording(write("a.wav", hum(1.0)), span=span), AS_IS)
 
 
 @pytest.mark.parametrize(

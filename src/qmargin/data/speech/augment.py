@@ -36,6 +36,11 @@ class SpeechAugmentation:
         if not 0.0 <= self.noise_probability <= 1.0:
             raise ValueError(f"SpeechAugmentation.noise_probability must be in [0, 1], got {self.noise_probability!r}")
 
+    def check(self) -> None:
+        """Refuse noise that cannot be made here, as of a set that is not on the disk; for before a run begins."""
+        if self.noise is not None and self.noise_probability > 0.0:
+            self.noise.check()
+
     def num_classes(self, speakers: int) -> int:
         """Classes of so many speakers."""
         return speakers * len(self.speeds)

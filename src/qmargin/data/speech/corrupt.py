@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,11 @@ class RecordedNoise:
     impulse_responses: Path
     """Folder of impulse responses, searched at any depth (simulated_rirs of openslr 28)."""
 
+    def check(self) -> None:
+        """Refuse folders that hold no audio: before a run begins, not at its first noise."""
+        for folder in (*(self.musan / kind.name for kind in MUSAN), self.impulse_responses):
+            _audio(folder)
+
     def corrupt(self, wave: Wave, generator: np.random.Generator, audio: AudioFormat, _other: OtherVoice) -> Wave:
         """The wave, corrupted."""
         if generator.random() < 0.5:
@@ -72,6 +78,11 @@ class SyntheticNoise:
     def __post_init__(self) -> None:
         """Refuse counts that are none."""
         check_counts("SyntheticNoise", 0, rooms=self.rooms, seed=self.seed)
+
+    def check(self) -> None:
+        """Refuse rooms without what simulates them: before a run begins, not at its first echo."""
+        if self.rooms:
+            _rooms()
 
     def corrupt(self, wave: Wave, generator: np.random.Generator, audio: AudioFormat, other: OtherVoice) -> Wave:
         """The wave, corrupted."""
@@ -125,12 +136,7 @@ def coloured_noise(samples: int, slope: float, generator: np.random.Generator) -
 @cache
 def room_response(seed: int, room: int, sample_rate: int) -> NDArray[np.float32]:
     """Impulse response of a made-up box, a pure function of (seed, room); walls absorb as Sabine's formula asks."""
-    try:
-        import pyroomacoustics  # noqa: PLC0415 - an extra: a second to import, and most runs need no rooms
-    except ImportError as error:
-        raise ValueError(
-            "simulated rooms need pyroomacoustics: pip install 'qmargin[rooms]', or set rooms to 0 in SyntheticNoise"
-        ) from error
+    pyroomacoustics = _rooms()
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(room,)))
     sides = [generator.uniform(*limits) for limits in ROOM_SIDES]
     absorption, order = pyroomacoustics.inverse_sabine(generator.uniform(*ROOM_DECAY), sides)
@@ -144,10 +150,30 @@ def room_response(seed: int, room: int, sample_rate: int) -> NDArray[np.float32]
     return response
 
 
+def _rooms() -> ModuleType:
+    """The module that simulates rooms."""
+    try:
+        import pyroomacoustics  # noqa: PLC0415 - an extra: a second to import, and most runs need no rooms
+    except ImportError as error:
+        raise ValueError(
+            "simulated rooms need pyroomacoustics: pip install 'qmargin[rooms]', or set rooms to 0 in SyntheticNoise "
+            "(--data.augmentation.noise.rooms 0)"
+        ) from error
+    module: ModuleType = pyroomacoustics
+    return module
+
+
 @cache
 def _audio(folder: Path) -> tuple[Path, ...]:
     """Audio files below a folder; listed once a run."""
-    return tuple(folder / name for name in audio_below(folder))
+    try:
+        return tuple(folder / name for name in audio_below(folder))
+    except ValueError as error:
+        raise ValueError(
+            f"RecordedNoise: {error}. Its sets are MUSAN (--data.augmentation.noise.musan DIR) and impulse responses "
+            "(--data.augmentation.noise.impulse-responses DIR); --data.augmentation.noise.kind SyntheticNoise needs no "
+            "set, None adds no noise"
+        ) from error
 
 
 def _drawn_response(folder: Path, generator: np.random.Generator, audio: AudioFormat) -> Wave:

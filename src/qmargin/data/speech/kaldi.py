@@ -1,5 +1,6 @@
 """Kaldi data directories: wav.scp, utt2spk and, where there is one, segments."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ def read_kaldi(folder: Path, split: str) -> Utterances:
 
         wav.scp   recording-id  path            (utterance-id, where there are no segments)
         utt2spk   utterance-id  speaker-id
-        segments  utterance-id  recording-id  first-second  last-second
+        segments  utterance-id  recording-id  first-second  last-second   (-1 for the recording's end)
 
     Relative paths in wav.scp are relative to the working directory, as Kaldi's tools have it. Nothing is executed:
     a command (`sph2pipe ... |`) is an error.
@@ -91,6 +92,10 @@ def _segment(rest: str, where: str) -> tuple[str, tuple[float, float]]:
         recording, first, last = words[0], float(words[1]), float(words[2])
     except (IndexError, ValueError) as error:
         raise ValueError(f"{where}: expected `utterance-id recording-id first last`, seconds at the end") from error
-    if len(words) > 3 or not 0.0 <= first < last < float("inf"):
-        raise ValueError(f"{where}: expected seconds 0 <= first < last and nothing behind them, got {rest!r}")
-    return recording, (first, last)
+    last_or_end = math.inf if last == -1.0 else last
+    if len(words) > 3 or not 0.0 <= first < last_or_end or not math.isfinite(first + last):
+        raise ValueError(
+            f"{where}: expected seconds 0 <= first < last, or a last of -1 for the end, and nothing behind them, got "
+            f"{rest!r}"
+        )
+    return recording, (first, last_or_end)

@@ -1,5 +1,6 @@
 """lhotse manifests: recordings and supervisions as JSON lines, plain or .gz. lhotse itself is not needed."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from qmargin.data.speech.lines import Rows, json_lines
@@ -19,16 +20,19 @@ def read_lhotse(recordings: Path, supervisions: Path, split: str) -> Utterances:
         whatever the rounding of their duration.
 
     Raises:
-        ValueError: naming file and line: no such object, a recording from a command or of several files, a supervision
-            of an unknown recording or without a speaker, audio that is not there.
+        ValueError: naming file and line: no such object, a recording from a command or of several files, one that
+            lhotse changes as it loads it (`transforms`) or of several channels, a supervision of an unknown recording,
+            of another channel than 0 or without a speaker, audio that is not there.
 
     Sibling: `qmargin.data.speech.kaldi.read_kaldi`.
     """
     files: dict[str, tuple[str, float]] = {}
     for number, row in json_lines(recordings, id=str, sources=list, duration=(int, float)):
+        where = f"{recordings}, line {number}"
         if row["id"] in files:
-            raise ValueError(f"{recordings}, line {number}: the recording {row['id']!r} is there twice")
-        files[str(row["id"])] = (_file(row["sources"], f"{recordings}, line {number}"), _number(row["duration"]))
+            raise ValueError(f"{where}: the recording {row['id']!r} is there twice")
+        files[str(row["id"])] = (_file(row["sources"], where), _number(row["duration"]))
+        check_recording(row, where)
     rows = Rows(supervisions, Path.cwd())
     fields: dict[str, type | tuple[type, ...]] = {
         "id": str,
@@ -38,6 +42,7 @@ def read_lhotse(recordings: Path, supervisions: Path, split: str) -> Utterances:
         "duration": (int, float),
     }
     for number, row in json_lines(supervisions, **fields):
+        check_channel(str(row["id"]), row.get("channel", 0), 0, f"{supervisions}, line {number}")
         recording = str(row["recording_id"])
         if recording not in files:
             raise ValueError(f"{supervisions}, line {number}: no recording {recording!r} in {recordings}")
@@ -47,6 +52,38 @@ def read_lhotse(recordings: Path, supervisions: Path, split: str) -> Utterances:
         rows.add(number, str(row["id"]), str(row["speaker"]), split, file)
         rows.spans.append((start, min(end, seconds)))
     return rows.utterances()
+
+
+def check_recording(recording: Mapping[str, object], where: str) -> None:
+    """Refuse a recording that is not what lies in its file: one that lhotse changes, or of several channels.
+
+    Args:
+        recording: as lhotse writes it.
+        where: file and line, for the error.
+    """
+    if recording.get("transforms"):
+        raise ValueError(
+            f"{where}: lhotse changes the recording {recording.get('id')!r} as it loads it (transforms "
+            f"{recording['transforms']}), and here audio is read as it lies: save what lhotse makes of it, for example "
+            "by CutSet.to_shar, and read that (LhotseShar)"
+        )
+    sources = recording.get("sources")
+    parts = [part for part in sources if isinstance(part, dict)] if isinstance(sources, list) else []
+    for channels in (recording.get("channel_ids"), *(part.get("channels") for part in parts)):
+        if isinstance(channels, list) and len(channels) > 1:
+            raise ValueError(
+                f"{where}: the recording {recording.get('id')!r} has the channels {channels}, and who speaks in which "
+                "would be lost: write one file a channel, each a recording of its own"
+            )
+
+
+def check_channel(key: str, channel: object, own: object, where: str) -> None:
+    """Refuse a supervision of another channel than the one that is read."""
+    if channel not in (own, [own]):
+        raise ValueError(
+            f"{where}: the supervision {key!r} is of channel {channel}, read is channel {own}: write "
+            "one file a channel, each a recording of its own"
+        )
 
 
 def _file(sources: object, where: str) -> str:

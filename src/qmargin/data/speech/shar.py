@@ -3,6 +3,7 @@
 import tarfile
 from pathlib import Path
 
+from qmargin.data.speech.lhotse import check_channel, check_recording
 from qmargin.data.speech.lines import Rows, json_lines
 from qmargin.data.speech.utterances import Utterances, joined
 from qmargin.data.speech.wav import AUDIO_EXTENSIONS
@@ -27,7 +28,8 @@ def read_shar(folder: Path, split: str) -> Utterances:
 
     Raises:
         ValueError: no shard, one without its recordings, a compressed or damaged tar, and, naming file and line: a cut
-            of another kind than MonoCut, one without audio in the tar, a supervision without a speaker.
+            of another kind than MonoCut, one whose recording is changed as it is loaded (`transforms`) or of several
+            channels, one without audio in the tar, a supervision without a speaker or of another channel than its cut.
 
     Sibling: `qmargin.data.speech.lhotse.read_lhotse`, of manifests.
     """
@@ -48,6 +50,9 @@ def _read_shard(cuts: Path, split: str) -> Utterances:
             raise ValueError(f"{where}: a cut must be a MonoCut, got {cut.get('type')!r}; write the mixed audio first")
         if cut["id"] not in places:
             raise ValueError(f"{where}: {archive.name} has no audio of the cut {cut['id']!r}")
+        recording = cut.get("recording")
+        if isinstance(recording, dict):
+            check_recording(recording, where)
         for supervision in _list(cut["supervisions"]):
             key, speaker, first, last = _utterance(supervision, cut, where)
             rows.add(line, key, speaker, split, archive.name)
@@ -73,7 +78,8 @@ def _audio_in(archive: Path) -> dict[str, Place]:
 def _utterance(supervision: object, cut: dict[str, object], where: str) -> tuple[str, str, float, float]:
     """Id, speaker, and seconds in the cut's audio, of a supervision; what reaches beyond the cut is cut off."""
     match supervision:
-        case {"id": str(key), "speaker": str(speaker), "start": int() | float() as start, "duration": length}:
+        case {"id": str(key), "speaker": str(speaker), "start": int() | float() as start, "duration": length, **others}:
+            check_channel(key, others.get("channel", 0), cut.get("channel", 0), where)
             begin, seconds, cut_start = (_number(value, where) for value in (start, length, cut["start"]))
             first = cut_start + max(begin, 0.0)
             return key, speaker, first, cut_start + min(begin + seconds, _number(cut["duration"], where))

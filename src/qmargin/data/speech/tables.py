@@ -20,8 +20,8 @@ def read_speech_table(path: Path, splits: Mapping[str, str | None], speaker_colu
         The utterances that are not left out, in the order of the file.
 
     Raises:
-        ValueError: naming the line: a missing column, a row of another length, a split that `splits` does not name, a
-            row that breaks a law of `Manifest`, audio that is not there.
+        ValueError: naming the line: a missing column, a row of another length, an absolute path, a split that `splits`
+            does not name, a row that breaks a law of `Manifest`, audio that is not there.
 
     Sibling: `qmargin.data.read_manifest`, for images.
     """
@@ -44,7 +44,16 @@ def read_speech_table(path: Path, splits: Mapping[str, str | None], speaker_colu
             )
         split = splits[row["split"]]
         if split is not None:
+            _refuse_absolute(row["path"], f"{path}, line {number}")
             rows.add(number, row["path"], row[speaker_column], split, row["path"])
     if not rows.ids:
         raise ValueError(f"{path}: no row is in a split that is used ({', '.join(splits)})")
     return rows.utterances()
+
+
+def _refuse_absolute(name: str, where: str) -> None:
+    if Path(name).is_absolute():
+        raise ValueError(
+            f"{where}: the path {name!r} is absolute, and paths are relative to the table's folder: put the table "
+            "beside the audio, or list absolute paths in a wav.scp (--data.source.kind KaldiFolders)"
+        )

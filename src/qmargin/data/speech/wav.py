@@ -6,6 +6,7 @@ says is read as far as it goes; a FLAC or Ogg that ends too soon is an error whe
 """
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ Channels = Literal["one", "first", "mean"]
 OtherRates = Literal["refuse", "resample"]
 
 CONTAINERS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG")
+OVERSHOOT = 0.5  # seconds; ends that lie as far behind a recording's are cut to it, as Kaldi's extract-segments does
 AUDIO_EXTENSIONS = (".flac", ".oga", ".ogg", ".opus", ".wav")  # in any case; what folders are searched for
 
 
@@ -32,13 +34,17 @@ class Recording(NamedTuple):
     """Where an utterance lies: a file, or bytes of one; all of it, or a span of its seconds."""
 
     file: Path
-    span: tuple[float, float] | None = None  # first second and the second after the last; None is all
+    span: tuple[float, float] | None = (
+        None  # first second and the one after the last, or infinity: the end; None is all
+    )
     bytes_at: tuple[int, int] | None = None  # offset and size of the audio file inside `file`; None is all of it
 
     def __str__(self) -> str:
         inside = "" if self.bytes_at is None else f" at byte {self.bytes_at[0]:,}"
-        seconds = "" if self.span is None else f" from {self.span[0]:g} s to {self.span[1]:g} s"
-        return f"{self.file}{inside}{seconds}"
+        if self.span is None:
+            return f"{self.file}{inside}"
+        first, last = self.span
+        return f"{self.file}{inside} from {first:g} s to {'its end' if last == math.inf else f'{last:g} s'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +80,17 @@ class OpenRecording:
             raise ValueError(f"it is {sound.format_info}; read are WAV, FLAC and Ogg (Opus, Vorbis): convert it first")
         if sound.channels != 1 and audio.channels == "one":
             raise ValueError(
-                f"it has {sound.channels} channels, not one: set channels to 'first' or 'mean' "
-                "(--data.front-end.audio.channels)"
+                f"it has {sound.channels} channels, not one: {_conversion(audio)}, or, in training, set channels to "
+                "'first' or 'mean' (--data.front-end.audio.channels)"
             )
         if sound.samplerate != audio.sample_rate and audio.other_rates == "refuse":
             raise ValueError(
-                f"its rate is {sound.samplerate} Hz, not {audio.sample_rate}: convert it, or set other_rates to "
-                "'resample' (--data.front-end.audio.other-rates)"
+                f"its rate is {sound.samplerate} Hz, not {audio.sample_rate}: {_conversion(audio)}, or, in training, "
+                "set other_rates to 'resample' (--data.front-end.audio.other-rates)"
             )
         self.rate: int = sound.samplerate
-        first, last = recording.span or (0.0, sound.frames / self.rate)
-        self._first = round(first * self.rate)
-        self.length: int = round(last * self.rate) - self._first  # samples, at `rate`
-        if not 0 <= self._first < self._first + self.length <= sound.frames:
-            raise ValueError(
-                f"it holds {sound.frames / self.rate:g} s of sound: there is nothing to read"
-                + ("" if recording.span is None else f" from {first:g} s to {last:g} s; do the times belong to it?")
-            )
+        self._first, stop = _samples_of(recording.span, sound.frames, self.rate)
+        self.length: int = stop - self._first  # samples, at `rate`
 
     @property
     def samples(self) -> int:
@@ -128,8 +128,7 @@ def opened(recording: Recording, audio: AudioFormat) -> Iterator[OpenRecording]:
     except FileNotFoundError as error:
         raise ValueError(f"cannot read {recording}: there is no such file") from error
     except (OSError, ValueError, soundfile.SoundFileError) as error:
-        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-        raise ValueError(f"cannot read {recording}: {reason}") from error
+        raise ValueError(f"cannot read {recording}: {_reason(error)}") from error
 
 
 def read_wave(recording: Recording, audio: AudioFormat) -> Wave:
@@ -185,6 +184,35 @@ def resampled(wave: Wave, ratio: Fraction) -> Wave:
         return wave
     changed: Wave = resample_poly(wave, ratio.numerator, ratio.denominator).astype(np.float32, copy=False)
     return changed
+
+
+def _conversion(audio: AudioFormat) -> str:
+    """How a file that is read, in any command, becomes one that is let through."""
+    rate = audio.sample_rate
+    return f"convert it to one channel of {rate / 1000:g} kHz (for example: ffmpeg -i in.wav -ac 1 -ar {rate} out.wav)"
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; libsndfile's own words say nothing of what would have been right."""
+    if not isinstance(error, soundfile.LibsndfileError):
+        return str(error)
+    return f"{error.error_string.rstrip('.')}; read are WAV, FLAC and Ogg: convert it, or leave it out"
+
+
+def _samples_of(span: tuple[float, float] | None, frames: int, rate: int) -> tuple[int, int]:
+    """First sample of a span and the one after its last, in a recording of so many; None is all of it."""
+    if frames == 0:
+        raise ValueError("it holds 0 s of sound: there is nothing to read; leave it out")
+    if span is None:
+        return 0, frames
+    first, stop = round(span[0] * rate), frames if span[1] == math.inf else round(span[1] * rate)
+    if not 0 <= first < frames or stop > frames + OVERSHOOT * rate:
+        raise ValueError(
+            f"it holds {frames / rate:g} s of sound, and this part reaches beyond its end; do the times belong to it?"
+        )
+    if stop <= first:
+        raise ValueError("this part has no sample: there is nothing to read; leave it out")
+    return first, min(stop, frames)
 
 
 class _Part(io.RawIOBase):
