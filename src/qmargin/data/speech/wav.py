@@ -34,9 +34,7 @@ class Recording(NamedTuple):
     """Where an utterance lies: a file, or bytes of one; all of it, or a span of its seconds."""
 
     file: Path
-    span: tuple[float, float] | None = (
-        None  # first second and the one after the last, or infinity: the end; None is all
-    )
+    span: tuple[float, float] | None = None  # first second, and the one after the last (infinity: the end); None is all
     bytes_at: tuple[int, int] | None = None  # offset and size of the audio file inside `file`; None is all of it
 
     def __str__(self) -> str:
