@@ -79,7 +79,8 @@ def interval_rows(
     """Figures of each loss over its seeds with their intervals, and its paired differences to the baselines.
 
     They are those of `subject_bootstrap` and `paired_subject_bootstrap`, the figure averaged over the seeds; each run
-    is resampled once, on the same draws as every other. Seeds that not all losses have yet are left out.
+    is resampled once, on the same draws as every other, and what was resampled is kept, as the runs may be gone another
+    day. Told are seeds that all losses have.
 
     Args:
         study: whose final runs are read.
@@ -99,19 +100,18 @@ def interval_rows(
     """
     plan = Plan(resamples=resamples)
     finals = finished_runs(study, rows, FINAL)
+    of_runs = {run.folder: _resampled(run, finished(rows, run) or {}, out, kept, read, figures, plan) for run in finals}
+    digests = {folder: one.digest for folder, one in of_runs.items()}
+    if len(set(digests.values())) > 1:
+        raise ValueError(f"the runs were scored on different trials: {digests}; were images added on the way?")
     seeds = [seed for seed in study.seeds if sum(run.seed == seed for run in finals) == len(study.candidates)]
     if not seeds:
         return []
-    done = [run for run in finals if run.seed in seeds]
-    of_runs = [_resampled(run, finished(rows, run) or {}, out, kept, read, figures, plan) for run in done]
-    digests = {run.folder: one.digest for run, one in zip(done, of_runs, strict=True)}
-    if len(set(digests.values())) > 1:
-        raise ValueError(f"the runs were scored on different trials: {digests}; were images added on the way?")
     found = {
-        loss: _average([one.found for run, one in zip(done, of_runs, strict=True) if run.loss.name == loss])
+        loss: _average([of_runs[run.folder].found for run in finals if run.loss.name == loss and run.seed in seeds])
         for loss in study.candidates
     }
-    better = of_runs[0].better
+    better = of_runs[finals[0].folder].better
     told: list[Row] = []
     for loss, values in found.items():
         common = {"loss": loss, "seeds": str(len(seeds)), "resamples": str(resamples)}

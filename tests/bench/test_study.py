@@ -354,6 +354,10 @@ def test_intervals_are_over_the_seeds_of_all_losses_and_want_the_same_trials(
         replace(plan, seeds=(3,)), rows, tmp_path, ["CosFace"], kept=tmp_path / "other", read=read, resamples=40
     )
     assert told(without("3", "4")) == []
+    shutil.rmtree(tmp_path / "kept")
+    told(without("4"))
+    names = {path.stem for path in (tmp_path / "kept").iterdir()}
+    assert len(names) == 3  # of the seed that a loss has not yet, too
 
     def other(folder: RunFolder) -> Trials:
         return replace(read(folder), digest=folder.path.name.split("-")[1])
