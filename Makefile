@@ -28,7 +28,7 @@ demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write ru
 KEEP := glibc.malloc.mmap_threshold=8000000000:glibc.malloc.trim_threshold=8000000000:glibc.malloc.top_pad=268435456
 
 # two processes share the runs of a study, each trains with one thread; the second ends when the first is stopped
-study-faces: export GLIBC_TUNABLES := $(KEEP)
+study-faces study-speakers: export GLIBC_TUNABLES := $(KEEP)
 study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.csv; hours, goes on where it stopped
 	mkdir -p runs
 	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" > runs/faces-small-second.log 2>&1 & \

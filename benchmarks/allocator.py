@@ -3,7 +3,7 @@
     python benchmarks/allocator.py [--recipes faces-small speakers-small] [--rounds 3] [--steps 8] [--out FILE]
 
 glibc gives large blocks back when they are freed, so that each step asks for its activations anew and the system clears
-every page of them again. Environment variables tell it to keep them. Each row is a process: forward and backward of a
+every page of them again. GLIBC_TUNABLES tells it to keep them. Each row is a process: forward and backward of a
 recipe's backbone, random inputs, one thread; the ways take turns, the figures are medians over the rounds.
 """
 
@@ -23,24 +23,18 @@ import torch
 from torch import nn
 
 from qmargin.recipes import find_recipe
-from qmargin.training import TrainConfig
+from qmargin.training import SpeechDataConfig, TrainConfig
 from qmargin.training.log import peak_memory_mib
 
 KEEP = "glibc.malloc.mmap_threshold=8000000000:glibc.malloc.trim_threshold=8000000000:glibc.malloc.top_pad=268435456"
-WAYS = {
-    "as it is": {},
-    "kept": {"GLIBC_TUNABLES": KEEP},
-    "kept, huge pages": {"GLIBC_TUNABLES": f"{KEEP}:glibc.malloc.hugetlb=1"},
-}
+WAYS = {"as it is": "", "kept": KEEP}  # GLIBC_TUNABLES
 COLUMNS = ["recipe", "way", "step ms", "system share %", "peak MiB"]
-FRAMES = 200  # of speech, a segment of 2 s
 
 
 def inputs(config: TrainConfig) -> torch.Tensor:
     """A random batch of the recipe's: images or features."""
-    if config.recipe.startswith("speakers"):
-        return torch.randn(config.batch_size, FRAMES, 80)
-    return torch.randn(config.batch_size, *config.image_data.image.shape)
+    frames = [config.data.frames] if isinstance(config.data, SpeechDataConfig) else []
+    return torch.randn(config.batch_size, *frames, *config.data.input_shape)
 
 
 def step(backbone: nn.Module, batch: torch.Tensor) -> None:
@@ -69,9 +63,9 @@ def rows(recipe: str, rounds: int, steps: int) -> list[list[str]]:
     """A row for each way, measured in turns."""
     found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     for _ in range(rounds):
-        for way, variables in WAYS.items():
+        for way, tunables in WAYS.items():
             command = [sys.executable, __file__, "--row", recipe, str(steps)]
-            environment = {**os.environ, "GLIBC_TUNABLES": "", **variables}
+            environment = {**os.environ, "GLIBC_TUNABLES": tunables}
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603
             found[way].append([float(cell) for cell in done.stdout.split(",")])
     medians = {way: map(statistics.median, zip(*measured, strict=True)) for way, measured in found.items()}

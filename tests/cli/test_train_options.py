@@ -77,16 +77,8 @@ def test_noise_may_be_of_another_kind_or_none(tmp_path: Path, capsys: pytest.Cap
     rows = [f"voices/id{n // 2}/video/{n % 2}.wav,id{n // 2},train" for n in range(8)]
     (tmp_path / "table.csv").write_text("\n".join(["path,speaker,split", *rows]) + "\n")
     noise = "--data.augmentation.noise"
-    train = (
-        "train",
-        "speakers-small",
-        "--data.source.path",
-        tmp_path / "table.csv",
-        "--max-steps",
-        1,
-        "--batch-size",
-        4,
-    )
+    few = ["--max-steps", "1", "--batch-size", "4"]
+    train = ("train", "speakers-small", "--data.source.path", tmp_path / "table.csv", *few)
     out = ("--out", tmp_path / "run")
     main([str(word) for word in (*train, *out, f"{noise}.kind", "None", "--data.feature-cache", tmp_path / "kept")])
     stored = json.loads((tmp_path / "run" / "config.json").read_text())["data"]

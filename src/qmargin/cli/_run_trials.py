@@ -19,8 +19,8 @@ from qmargin.cli.embed import check_kind
 from qmargin.data.columns import Indices
 from qmargin.data.sample_table import SampleTable
 from qmargin.data.speech.kaldi import read_recording_list
+from qmargin.metrics.tar import check_far
 from qmargin.protocols.trial_lists import read_trials, speakers_of
-from qmargin.protocols.worst import check_far
 from qmargin.scoring import Embeddings, embed_files
 from qmargin.scoring.directions import speaker_means, unit_vectors
 from qmargin.scoring.embed import Trained, trained_samples
@@ -80,7 +80,7 @@ def _recordings(asked: RunTrials, scoring: score.Arguments) -> dict[str, Path]:
     for trials in lists:
         speakers_of(trials)
         if scoring.worst:
-            check_far(trials.labels, scoring.worst_far)
+            check_far(scoring.worst_far, np.count_nonzero(~trials.labels))
     ids = sorted({name for trials in lists for name in trials.utterances.tolist()})
     files = [asked.audio / name for name in ids] if asked.audio is not None else _listed(asked.audio_list, ids)
     missing = [file for file in files if not file.is_file()]

@@ -17,7 +17,7 @@ from rich.table import Table
 from qmargin.protocols import training_validator
 from qmargin.recipes import RECIPES, find_recipe
 from qmargin.recipes.registry import Recipe, nearest
-from qmargin.training import RunFolder, SpeechDataConfig, TrainConfig
+from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
 from qmargin.training.codec import flatten
 from qmargin.training.log import peak_memory_mib
@@ -64,8 +64,6 @@ def run(words: Sequence[str]) -> None:
         config=(tyro.conf.AvoidSubcommands,),
     )
     config = _with_absolute_paths(arguments.config)
-    if isinstance(config.data, SpeechDataConfig):
-        config.data.augmentation.check()
     if own_rank()[0] == 0:
         show_settings(config)
     if arguments.out.resolve() == Path.cwd():

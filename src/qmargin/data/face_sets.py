@@ -123,9 +123,7 @@ def _labels_of_images(records: RecordReader, images: Indices, ranges: Indices) -
 def _labels_of_ranges(records: RecordReader, images: Indices, ranges: Indices) -> Indices:
     """Label of each image (images,) from the identity records at `ranges`, checked against their first and last."""
     with np.errstate(invalid="ignore"):  # what is no number covers no image
-        bounds = read_heads(records, ranges)["labels"].astype(
-            np.int64
-        )  # (identities, 2), keys: image k stands at k - 1
+        bounds = read_heads(records, ranges)["labels"].astype(np.int64)  # (identities, 2), keys: image k is at k - 1
     bounds = bounds[bounds[:, 0] < bounds[:, 1]]  # of the others nobody is left
     bounds = bounds[(bounds[:, 1] <= EXACT) & (bounds[:, 0] >= 1)]
     starts, stops = bounds[np.argsort(bounds[:, 0])].T - 1

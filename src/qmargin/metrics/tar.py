@@ -93,13 +93,7 @@ def tar_at_far_of(det: DetCurve, far: float, rule: Rule = "conservative") -> Tar
     if rule not in get_args(Rule):
         close = get_close_matches(str(rule), get_args(Rule), n=1, cutoff=0.0)
         raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}; did you mean {close[0]!r}?")
-    if not 0.0 < far <= 1.0:
-        raise ValueError(f"far must be a share in (0, 1], got {far}; 0.1 % is 1e-3")
-    if far < 1.0 / det.impostor and not det.resampled:
-        raise ValueError(
-            f"TAR at FAR {far:g} needs at least {_impostors_needed(far)} impostor trials, got {det.impostor}; "
-            f"the lowest FAR that this list can show is {1.0 / det.impostor:.2g}"
-        )
+    check_far(far, math.inf if det.resampled else det.impostor)
     point = _nearest(det, far) if rule == "nearest" else _conservative(det, far)
     realised = float(det.far[point])
     return TarAtFar(
@@ -111,6 +105,31 @@ def tar_at_far_of(det: DetCurve, far: float, rule: Rule = "conservative") -> Tar
         impostors=det.impostor,
         rule=rule,
     )
+
+
+def check_far(far: float, impostors: float) -> None:
+    """Refuse a FAR that a list cannot show, whatever its scores.
+
+    Args:
+        far: as asked.
+        impostors: trials of the list; infinity where any share is good.
+
+    Raises:
+        ValueError: it is no share, or below 1 / impostors.
+    """
+    if not 0.0 < far <= 1.0:
+        raise ValueError(f"far must be a share in (0, 1], got {far}; 0.1 % is 1e-3")
+    if far < 1.0 / impostors:
+        raise ValueError(
+            f"TAR at FAR {far:g} needs at least {_impostors_needed(far)} impostor trials, got {impostors}; "
+            f"the lowest FAR that this list can show is {_rounded_up(1.0 / impostors):g}"
+        )
+
+
+def _rounded_up(share: float) -> float:
+    """A share in three digits, at least as large: what a message names can be asked for."""
+    digits = 10.0 ** (2 - math.floor(math.log10(share)))
+    return math.ceil(share * digits) / digits
 
 
 def _impostors_needed(far: float) -> int:

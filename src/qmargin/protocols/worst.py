@@ -3,7 +3,6 @@
 Half of them are, as a rule, errors of the labels: look before you blame the model.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +76,6 @@ def worst_errors(
     """
     if count < 1:
         raise ValueError(f"the number of worst errors must be at least 1, got {count}")
-    check_far(labels, far)
     threshold = tar_at_far(scores, labels, far).threshold
 
     def pair(trial: int) -> ScoredPair:
@@ -97,31 +95,6 @@ def worst_errors(
     return WorstErrors(
         impostors=tuple(map(pair, highest)), genuine=tuple(map(pair, lowest)), far=far, threshold=threshold
     )
-
-
-def check_far(labels: NDArray[np.bool_], far: float) -> None:
-    """Refuse a FAR that a list cannot show, whatever its scores: for before they are made.
-
-    Args:
-        labels: (trials,) True = genuine.
-        far: whose threshold would say which trials are errors.
-    """
-    impostors = int(np.count_nonzero(~labels))
-    if not 0.0 < far <= 1.0:
-        raise ValueError(f"far must be a share in (0, 1], got {far}; 0.1 % is 1e-3 (--worst-far)")
-    if far < 1.0 / max(impostors, 1):
-        needed = math.ceil(round(1.0 / far, 6))  # 1 / (1 / 49) is a little more than 49
-        lowest = _rounded_up(1.0 / max(impostors, 1))
-        raise ValueError(
-            f"TAR at FAR {far:g} needs at least {needed} impostor trials, got {impostors}; the lowest FAR that this "
-            f"list can show is {lowest:g} (--worst-far {lowest:g})"
-        )
-
-
-def _rounded_up(share: float) -> float:
-    """A share in three digits, at least as large: what a message names can be asked for."""
-    digits = 10.0 ** (2 - math.floor(math.log10(share)))
-    return math.ceil(share * digits) / digits
 
 
 def _lowest(keys: Scores, chosen: NDArray[np.bool_], count: int) -> list[int]:

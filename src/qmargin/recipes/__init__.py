@@ -7,8 +7,6 @@ Those of public face sets are rows of a table (`PublishedRecipe`), each under it
     'faces-ms1mv3-r50'
 """
 
-from difflib import get_close_matches as _close_matches
-
 from qmargin.recipes.faces import faces as faces
 from qmargin.recipes.faces import faces_orl as faces_orl
 from qmargin.recipes.faces import faces_small as faces_small
@@ -48,13 +46,11 @@ _ROWS = {recipe.attribute: recipe for recipe in _PUBLISHED}
 
 
 def __getattr__(name: str) -> PublishedRecipe:
-    """A row of the table by its name; an AttributeError names the nearest recipes."""
+    """A row of the table by its name."""
     if name in _ROWS:
         return _ROWS[name]
-    close = _close_matches(name, [*__all__, *_ROWS], n=3)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}; {hint}find_recipe takes the name of any recipe in RECIPES"
+        f"module {__name__!r} has no attribute {name!r}; find_recipe takes the name of any recipe in RECIPES"
     )
 
 

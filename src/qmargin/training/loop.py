@@ -100,6 +100,8 @@ class _Job:
     @classmethod
     def create(cls, config: TrainConfig, run: RunFolder, world: World, validate: Validator | None) -> "_Job":
         """Settings and data checked, weights made."""
+        if isinstance(config.data, SpeechDataConfig):
+            config.data.augmentation.check()
         manifest = read_samples(config)
         check_settings(world, config, manifest)
         samples = manifest.subset("train")
@@ -108,6 +110,8 @@ class _Job:
         order = training_order(samples.labels, share, config.seed, balance, world.rank, world.size)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+        steps = _steps(config, order)
+        config.averaging.check_steps(steps)
         counts = torch.from_numpy(config.data.class_counts(samples))  # (classes,)
         return cls(
             config=config,
@@ -117,7 +121,7 @@ class _Job:
             samples=samples,
             order=order,
             whole_order=training_order(samples.labels, config.batch_size, config.seed, balance),
-            steps=_steps(config, order),
+            steps=steps,
             validation=Validation(config, validate, run.best),
             state=_initialised(TrainingState.create(config, len(counts), counts, world), config, run, samples),
         )
@@ -192,7 +196,6 @@ def _steps(config: TrainConfig, order: ShuffledBatches) -> int:
     steps = config.epochs * order.steps_per_epoch
     if config.max_steps is not None:
         steps = min(steps, config.max_steps)
-    config.averaging.check_steps(steps)
     return steps
 
 
