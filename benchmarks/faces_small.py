@@ -107,6 +107,17 @@ def carry_out(run: Run, manifest: Path, out: Path, precision: Precision) -> Row:
     return trained(run, config(run, manifest, precision), out, judge)
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """The option --precision."""
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision)[:2],
+        default="float32",
+        help="of the backbone; bfloat16 is faster on a CPU with units for it (lscpu says avx512_bf16), the head stays "
+        "in float32; the rows say which",
+    )
+
+
 def main() -> None:
     """Carry out what is missing, one run after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,13 +126,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/faces_small.csv"))
     parser.add_argument("--tuning-epochs", type=int, default=study().tuning_epochs)
     parser.add_argument("--final-epochs", type=int, default=study().final_epochs)
-    parser.add_argument(
-        "--precision",
-        choices=get_args(Precision)[:2],
-        default="float32",
-        help="of the backbone; bfloat16 is faster on a CPU with units for it (lscpu says avx512_bf16), the head stays "
-        "in float32; the rows say which",
-    )
+    add_precision(parser)
     arguments = parser.parse_args()
     plan, out = study(arguments.tuning_epochs, arguments.final_epochs), arguments.out
     act = partial(carry_out, manifest=arguments.manifest.resolve(), out=out, precision=arguments.precision)

@@ -7,9 +7,10 @@ The manifest is a CSV file of recordings with the columns path, speaker, split, 
 `train`, `test` and `extra`: speakers of a single recording, which is cut into segments of some four seconds; they are
 classes of training and nothing else. Each speed of a voice is a class of its own.
 
-One recipe (`speakers-small`), every loss with the same budget and the same settings to try, those of the faces, judged
-on 30 held-out training speakers, half of them children; then three seeds on all training speakers, judged on the test
-speakers; then schedules of Q-Margin 1.5. "Best" is the lowest EER. `study.py` has the phases.
+One recipe (`speakers-small`), every loss with the same budget: four scales at one learning rate, softer ones for alpha
+up to 1.25 than beyond, as the faces wanted them, then the best one at half and at twice that rate and with twice the
+margin, judged on 30 held-out training speakers, half of them children; then three seeds on all training speakers,
+judged on the test speakers; then schedules of Q-Margin 1.5. "Best" is the lowest EER. `study.py` has the phases.
 
 Features of whole recordings are computed once, by the first run that meets them, and kept in OUT/features for all
 others (`data.feature_cache`): training sees neither noise nor dither.
@@ -27,7 +28,7 @@ import numpy as np
 import soundfile
 
 from faces_small import CANDIDATES as OF_FACES
-from faces_small import at_rates
+from faces_small import SHARP, SOFT, add_precision, at_rates
 from faces_small import study as study_of_faces
 from qmargin._files import make_folder, write_text
 from qmargin.data.speech import KaldiFolders
@@ -38,13 +39,18 @@ from qmargin.protocols.pairs import Trials
 from qmargin.protocols.verification import MIN_DCF, tar_name
 from qmargin.recipes import find_recipe
 from qmargin.scoring import Embeddings, embed_run
-from qmargin.training import TrainConfig
+from qmargin.training import RunFolder, TrainConfig
+from qmargin.training.config import Precision
 from study import FINAL, Run, Study
 from study_rows import DONE, FIGURES, KEY, LOGGED, SIZES, SPREAD, VALUE, Row, figures, spread
 from study_running import carry_on, trained
 
 NAMES = {"CosFace": "AM", "ArcFace": "AAM"}  # as the speaker papers call them
-CANDIDATES: dict[str, Sequence[AlphaLoss]] = {NAMES.get(loss, loss): tried for loss, tried in OF_FACES.items()}
+SOFTER = 1.25  # alpha up to which the softer scales are tried
+CANDIDATES: dict[str, Sequence[AlphaLoss]] = {
+    NAMES.get(loss, loss): [replace(one, scale=scale) for scale in (SOFT if one.alpha <= SOFTER else SHARP)]
+    for loss, (one, *_) in OF_FACES.items()
+}
 HELD_OUT = 30  # training speakers that judge settings, half of them children
 PART = 4.0  # seconds of the segments that single recordings are cut into, about
 ADULT = 18  # years
@@ -57,13 +63,15 @@ COLUMNS = (
 Utterance = Row  # of the manifest
 
 
-def study(tuning_epochs: int = 16, final_epochs: int = 40) -> Study:
-    """The whole plan: that of the faces, judged by EER."""
+def study(tuning_epochs: int = 10, final_epochs: int = 30) -> Study:
+    """The whole plan: that of the faces, at half its learning rates, judged by EER."""
     plan = study_of_faces(tuning_epochs, final_epochs)
-    return replace(plan, candidates=CANDIDATES, judged_by="EER", higher_is_better=False)
+    return replace(
+        plan, candidates=CANDIDATES, rate=0.5, other_rates=(0.25, 1.0), judged_by="EER", higher_is_better=False
+    )
 
 
-def config(run: Run, out: Path) -> TrainConfig:
+def config(run: Run, out: Path, precision: Precision = "float32") -> TrainConfig:
     """The recipe with a run's loss, rates and length, on the lists that `write_lists` left in `out`."""
     recipe = find_recipe("speakers-small").config(run.loss)
     lists = out / "lists"
@@ -78,7 +86,7 @@ def config(run: Run, out: Path) -> TrainConfig:
         feature_cache=out / "features",
         workers=1,
     )
-    return replace(at_rates(recipe, run), data=data, seed=run.seed, epochs=run.epochs)
+    return replace(at_rates(recipe, run), data=data, seed=run.seed, epochs=run.epochs, precision=precision)
 
 
 def read_manifest(path: Path) -> list[Utterance]:
@@ -145,20 +153,14 @@ def cohorts(embeddings: Embeddings, people: Mapping[str, Utterance]) -> dict[str
     trials = all_pairs(embeddings)
     names = np.unique(embeddings.identities)  # by subject
     child = np.array([float(people[name]["age"]) < ADULT for name in names])
-    gender = np.array([people[name]["gender"] for name in names])
+    genders = [people[name]["gender"] for name in names]
     first, second = trials.subjects.T
     kept = {
         "children": child[first] & child[second],
         "adults": ~child[first] & ~child[second],
-        "same gender": gender[first] == gender[second],
+        "same gender": trials.within(dict(enumerate(genders))),
     }
-    return {"": trials, **{name: _some(trials, name, kept[name]) for name in COHORTS}}
-
-
-def _some(trials: Trials, name: str, kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Trials:
-    return Trials(
-        trials.scores[kept], trials.labels[kept], trials.subjects[kept], f"{trials.digest} {name}", trials.step
-    )
+    return {"": trials, **{name: trials.where(kept[name], name) for name in COHORTS}}
 
 
 def cells(embeddings: Embeddings, people: Mapping[str, Utterance]) -> Row:
@@ -175,9 +177,13 @@ def _min_dcf(trials: Trials) -> str:
     return f"{min_dcf_of(det_curve(trials.scores, trials.labels), 0.01):.5f}"
 
 
-def carry_out(run: Run, out: Path, people: Mapping[str, Utterance]) -> Row:
+def carry_out(run: Run, out: Path, people: Mapping[str, Utterance], precision: Precision = "float32") -> Row:
     """Train, embed, score; the cells of the run."""
-    return trained(run, config(run, out), out, lambda folder: cells(embed_run(folder, run.split), people))
+
+    def judge(folder: RunFolder) -> Row:
+        return cells(embed_run(folder, run.split), people)
+
+    return trained(run, config(run, out, precision), out, judge)
 
 
 def main() -> None:
@@ -188,13 +194,15 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/speakers_small.csv"))
     parser.add_argument("--tuning-epochs", type=int, default=study().tuning_epochs)
     parser.add_argument("--final-epochs", type=int, default=study().final_epochs)
+    add_precision(parser)
     arguments = parser.parse_args()
     out = arguments.out.resolve()
     manifest = read_manifest(arguments.manifest)
     write_lists(manifest, out)
     plan = study(arguments.tuning_epochs, arguments.final_epochs)
     people = {row["speaker"]: row for row in manifest}
-    carry_on(plan, arguments.rows, COLUMNS, partial(carry_out, out=out, people=people), out / "claims")
+    act = partial(carry_out, out=out, people=people, precision=arguments.precision)
+    carry_on(plan, arguments.rows, COLUMNS, act, out / "claims")
 
 
 if __name__ == "__main__":

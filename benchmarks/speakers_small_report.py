@@ -38,9 +38,9 @@ ABOUT = """\
 
 One recipe (`speakers-small`), each speed of a voice a class of its own, the base measure a probability and the loss
 over its scale, so that scales, margins and rates mean the same for all losses (docs/losses.md). Each loss had the same
-budget: four scales at one learning rate, then the best at half and at twice that rate and with twice the margin (some
-five scales: those of the faces), judged on 30 held-out training speakers by EER; then three seeds on all training
-speakers, judged once on the test speakers, all pairs of whole recordings by plain cosines.
+budget: four scales at one learning rate, softer ones for alpha up to 1.25 than beyond, then the best at half and at
+twice that rate and with twice the margin, judged on 30 held-out training speakers by EER; then three seeds on all
+training speakers, judged once on the test speakers, all pairs of whole recordings by plain cosines.
 `benchmarks/results/speakers_small.csv` has a row for each run, `speakers_small_intervals.csv` and
 `speakers_small_curves.csv` what tables and plots are made of."""
 COHORT_TEXT = (

@@ -1,6 +1,8 @@
 """A run on speech, from folders of recordings to figures, as a user of the command line meets it."""
 
+import csv
 import json
+import re
 import shutil
 import sys
 from itertools import combinations
@@ -72,6 +74,21 @@ def test_evaluate_judges_every_pair_of_held_out_utterances(run: Path) -> None:
     main(["evaluate", str(run), "--resamples", "40"])
     figures = json.loads((run / "metrics-test.json").read_text())
     assert (figures["genuine"], figures["impostor"]) == (4, 24)
+
+
+def test_evaluate_takes_impostors_of_one_gender(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "meta.csv").write_text("ID,Gender\n" + "".join(f"id{n},{'mf'[n % 2]}\n" for n in range(12)))
+    words = ("evaluate", run, "--resamples", 40, "--meta", tmp_path / "meta.csv", "--same")
+    main([*map(str, words), "Gender", "--worst", "2", "--worst-far", "0.2"])
+    figures = json.loads((run / "metrics-test-same-gender.json").read_text())
+    assert (figures["genuine"], figures["impostor"]) == (4, 8)
+    rows = list(csv.DictReader((run / "metrics-test-same-gender-worst.csv").read_text().splitlines()))
+    people = [re.findall(r"id(\d+)", str(row)) for row in rows if "impostor" in str(row)]
+    assert len(people) == 2
+    assert all(int(a) % 2 == int(b) % 2 for a, b, *_ in people)
+    assert "impostors of the same Gender" in (run / "metrics-test-same-gender.md").read_text()
+    assert "no column 'age'" in refused(capsys, *words, "age")
+    assert "--meta and --same go together: a table of" in refused(capsys, "evaluate", run, "--same", "Gender")
 
 
 def test_embed_finds_recordings_by_folder_or_by_list(run: Path, voices: Path, tmp_path: Path) -> None:
@@ -214,8 +231,8 @@ def test_options_that_nothing_would_take_are_refused_by_name(
     run: Path, voices: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trials = ("evaluate", run, "--trials", voices / "trials", "--audio", voices)
-    for option in (("--split", "test"), ("--thumbnails", "--worst", 1)):
-        assert "--split and --thumbnails are of a run's own people: leave" in refused(capsys, *trials, *option)
+    for option in (("--split", "test"), ("--same", "Gender"), ("--thumbnails", "--worst", 1)):
+        assert "--same and --thumbnails are of a run's own people: leave" in refused(capsys, *trials, *option)
     said = refused(capsys, *trials, "--cohort-utterances", 5)
     assert "--cohort-utterances 5 is of score normalisation: give --norm" in said
     said = refused(capsys, "evaluate", run, "--cohort-utterances", 20)

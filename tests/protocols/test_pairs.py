@@ -41,3 +41,15 @@ def test_trials_survive_the_round_trip_and_damage_is_named(tmp_path: Path) -> No
         Trials.load(tmp_path / "s.npz")
     with pytest.raises(ValueError, match=r"no scores at .*run qmargin evaluate on that run first"):
         Trials.load(tmp_path / "none.npz")
+
+
+def test_impostors_of_one_stratum_are_kept_with_all_genuine_pairs() -> None:
+    trials = all_pairs(embeddings(["a", "a", "b", "c"]))
+    kept = trials.within({0: "f", 1: "m", 2: "f"})
+    assert trials.subjects[kept].tolist() == [[0, 0], [0, 2], [0, 2]]
+    some = trials.where(kept, "gender")
+    assert np.array_equal(some.scores, trials.scores[kept])
+    assert some.labels.tolist() == [True, False, False]
+    assert some.digest not in (trials.digest, trials.where(kept, "age").digest)
+    with pytest.raises(ValueError, match=r"no impostor pair is .* the 3 people have 3 values; take a column with"):
+        trials.within({0: "x", 1: "y", 2: "z"})

@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,7 @@ from qmargin.data.processes import decode_in_processes
 from qmargin.protocols import training_validator
 from qmargin.recipes import find_recipe
 from qmargin.scoring import Embeddings, embed, embed_files, embed_run
-from qmargin.scoring.embed import _check_input
-from qmargin.training import AveragingConfig, RunFolder, train
-from qmargin.training.checkpoint import load_checkpoint
-from qmargin.training.codec import to_json
+from qmargin.training import train
 
 
 class Flatten(torch.nn.Module):
@@ -56,27 +52,6 @@ def test_embeddings_survive_the_round_trip_and_damage_is_named(tmp_path: Path) -
         Embeddings.load(tmp_path / "nothing.npz")
 
 
-def test_a_run_is_embedded_with_its_newest_checkpoint(tmp_path: Path) -> None:
-    config = find_recipe("faces-orl").with_loss("cosface")
-    run = train(replace(config, epochs=1), tmp_path / "run")
-    first = embed_run(run, "test")
-    assert first.vectors.shape == (100, config.backbone.embedding_dim)
-    assert np.array_equal(Embeddings.load(run.embeddings("test")).vectors, first.vectors)
-    assert np.array_equal(embed_run(run, "test").vectors, first.vectors)
-
-
-def test_a_checkpoint_of_before_is_read(tmp_path: Path) -> None:
-    """One that does not say its input, or lacks a setting that has a default; other inputs are refused."""
-    config, run = find_recipe("faces-orl").with_loss("cosface"), RunFolder(tmp_path)
-    config = replace(config, data=replace(config.image_data, image=ImageFormat(height=28, width=23, channels=1)))
-    said = json.loads(to_json(config.image_data.image))
-    assert said.pop("fit") == "exact"
-    for saved in ({}, {"input": json.dumps(said)}):
-        _check_input(saved, config, run)
-    with pytest.raises(ValueError, match=r"were not trained on: put back its image, ImageFormat\(.*fit='resize'"):
-        _check_input({"input": json.dumps({**said, "fit": "resize"})}, config, run)
-
-
 def test_images_are_decoded_by_the_workers_of_the_config_and_the_embeddings_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,15 +78,3 @@ def test_images_are_decoded_by_the_workers_of_the_config_and_the_embeddings_are_
     )
     validate(config.backbone.build())
     assert used == [3, 3, 2]
-
-
-def test_a_run_that_keeps_a_mean_of_its_weights_is_embedded_with_it(tmp_path: Path) -> None:
-    config = replace(find_recipe("faces-orl").with_loss("cosface"), max_steps=4, averaging=AveragingConfig(ema=0.5))
-    run = train(config, tmp_path / "run")
-    backbone = config.backbone.build()
-    image = config.image_data.image
-    saved = load_checkpoint(run.checkpoint)
-    found = embed_run(run, "test").vectors
-    for name, same in (("average", True), ("backbone", False)):
-        backbone.load_state_dict(saved[name])
-        assert np.array_equal(embed(backbone, OrlFaces().read().subset("test"), image).vectors, found) is same

@@ -25,7 +25,7 @@ from qmargin.metrics import eer
 from qmargin.protocols import all_pairs, training_validator
 from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_files, embed_recordings_with, embed_run, open_speech_embedder
-from qmargin.scoring.embed import trained_backbone
+from qmargin.scoring.runs import trained_backbone
 from qmargin.scoring.speech import embed_utterances, listed_recordings
 from qmargin.training import Interrupted, RunFolder, SpeechDataConfig, TrainConfig, loop, train
 from qmargin.training.checkpoint import open_checkpoint

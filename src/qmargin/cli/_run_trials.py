@@ -23,7 +23,7 @@ from qmargin.metrics.tar import check_far
 from qmargin.protocols.trial_lists import read_trials, speakers_of
 from qmargin.scoring import Embeddings, embed_files
 from qmargin.scoring.directions import speaker_means, unit_vectors
-from qmargin.scoring.embed import Trained, trained_samples
+from qmargin.scoring.runs import Trained, Weights, trained_samples
 from qmargin.scoring.score_norm import ScoreNorm, normalise_scores
 from qmargin.scoring.speech import distinct_files
 from qmargin.scoring.trial_cosine import trial_cosines
@@ -44,6 +44,7 @@ class RunTrials:
     """Of each training speaker, at most."""
     calibrate: bool
     device: str | None
+    weights: Weights
 
 
 def evaluate_trials(folder: RunFolder, asked: RunTrials, scoring: score.Arguments) -> None:
@@ -67,7 +68,7 @@ def evaluate_trials(folder: RunFolder, asked: RunTrials, scoring: score.Argument
         _use_own_speakers(folder, asked, scoring, norm)
     make_folder(scoring.out)
     files, rows = distinct_files(list(recordings.values()))
-    vectors = embed_files(folder, files, asked.device).vectors[rows]
+    vectors = embed_files(folder, files, asked.device, weights=asked.weights).vectors[rows]
     VectorSet(np.array(list(recordings)), vectors).save(scoring.embeddings)
     score.score(scoring)
 
@@ -94,7 +95,7 @@ def _recordings(asked: RunTrials, scoring: score.Arguments) -> dict[str, Path]:
 
 def _use_own_speakers(folder: RunFolder, asked: RunTrials, scoring: score.Arguments, norm: ScoreNorm | None) -> None:
     """Make the cohort and the calibration of the run's own speakers, once there are known to be enough of each."""
-    model, samples = trained_samples(folder, asked.device)
+    model, samples = trained_samples(folder, asked.device, weights=asked.weights)
     train = None if norm is None else _training_speakers(samples, norm)
     held_out = _held_out_speakers(samples) if asked.calibrate else None
     if asked.cohort_utterances < 1:

@@ -15,8 +15,9 @@ from qmargin.data.sample_table import SampleTable
 from qmargin.protocols.cleaning import similar_pairs, suspects
 from qmargin.report import Table
 from qmargin.report.cleaning_tables import pairs_table, suspects_table
-from qmargin.scoring.embed import embedding_batches, trained_samples
+from qmargin.scoring.embed import embedding_batches
 from qmargin.scoring.prototypes import read_prototypes
+from qmargin.scoring.runs import trained_samples
 from qmargin.training import RunFolder
 
 if TYPE_CHECKING:

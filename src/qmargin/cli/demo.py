@@ -10,8 +10,8 @@ import tyro
 from rich.console import Console
 
 from qmargin.cli._resamples import check_resamples
+from qmargin.cli._run_people import evaluate
 from qmargin.cli.compare import build, show
-from qmargin.cli.evaluate import evaluate
 from qmargin.heads.config import HeadConfig, Kind
 from qmargin.recipes import find_recipe
 from qmargin.training import RunFolder, train

@@ -1,35 +1,22 @@
 """`qmargin evaluate RUN [--split test|validation]`, or `qmargin evaluate RUN --trials LIST --audio DIR`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar
 
-import numpy as np
 import tyro
 
 from qmargin.cli import _run_trials, score
-from qmargin.cli._resamples import check_resamples, resampling_bar
 from qmargin.cli._results import say_saved, show
-from qmargin.cli._thumbnails import thumbnails_of
+from qmargin.cli._run_people import WORST_FAR, Matched, Shown, evaluate
 from qmargin.cli.score import Norm
 from qmargin.metrics import Method
-from qmargin.protocols import Trials, all_pairs, verify
-from qmargin.protocols.worst import worst_errors
-from qmargin.report import Table, write_results
-from qmargin.report.curve_plots import Curve
-from qmargin.report.gallery import Gallery
-from qmargin.report.verification_tables import run_tables
-from qmargin.scoring import Embeddings, embed_run
+from qmargin.scoring.runs import Weights
 from qmargin.training import RunFolder
-from qmargin.training.manifest import read_samples
-
-if TYPE_CHECKING:
-    from qmargin.data import Samples
 
 Split = Literal["test", "validation", "train"]
 T = TypeVar("T")
-WORST_FAR = 1e-2
 COHORT_UTTERANCES = 20
 
 
@@ -58,6 +45,10 @@ class Arguments:
     """FAR whose threshold says which of them are errors; 0.01 unless given."""
     thumbnails: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Put small pictures of these pairs into the page: it then holds images of your data."""
+    meta: Path | None = None
+    """Table of the identities with a header, their name first, for --same."""
+    same: str | None = None
+    """Column of --meta, as gender: impostors are only people of the same value; figures stand in files of their own."""
     trials: tuple[Path, ...] = ()
     """Trial lists of VoxCeleb or Kaldi, to judge a run on speech."""
     audio: Path | None = None
@@ -74,6 +65,8 @@ class Arguments:
     """Make the trials' scores log-likelihood ratios, learned on all pairs of the run's validation speakers."""
     device: str | None = None
     """Where to embed: cpu, cuda, ...; that of the training unless given."""
+    weights: Weights = "newest"
+    """Those of the last checkpoint, or of the best validation (a training with --validation.watch)."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -86,17 +79,25 @@ def run(words: Sequence[str]) -> None:
         _evaluate_trials(folder, arguments)
         return
     _refuse_of_trials(arguments)
-    asked = Asked(arguments.worst, _or(arguments.worst_far, WORST_FAR), thumbnails=arguments.thumbnails)
+    shown = Shown(arguments.worst, _or(arguments.worst_far, WORST_FAR), thumbnails=arguments.thumbnails)
     tables, paths = evaluate(
         folder,
         _or(arguments.split, "test"),
         arguments.resamples,
         device=arguments.device,
+        weights=arguments.weights,
         method=arguments.interval,
-        asked=asked,
+        shown=shown,
+        matched=_matched(arguments),
     )
     show(tables)
     say_saved(paths)
+
+
+def _matched(arguments: Arguments) -> Matched | None:
+    if (arguments.meta is None) != (arguments.same is None):
+        raise ValueError("--meta and --same go together: a table of identities, and one of its columns")
+    return None if arguments.meta is None or arguments.same is None else Matched(arguments.meta, arguments.same)
 
 
 def _check_worst(arguments: Arguments) -> None:
@@ -110,8 +111,11 @@ def _check_worst(arguments: Arguments) -> None:
 
 def _refuse_of_people(arguments: Arguments) -> None:
     """With trial lists, refuse what is of a run's own people, and what nothing would take."""
-    if arguments.split is not None or arguments.thumbnails:
-        raise ValueError("--split and --thumbnails are of a run's own people: leave them out, or leave --trials out")
+    given = (arguments.split, arguments.meta, arguments.same, arguments.thumbnails or None)
+    if any(value is not None for value in given):
+        raise ValueError(
+            "--split, --meta, --same and --thumbnails are of a run's own people: leave them out, or leave --trials out"
+        )
     if arguments.cohort_utterances is not None and arguments.norm == "none":
         raise ValueError(
             f"--cohort-utterances {arguments.cohort_utterances} is of score normalisation: give --norm s-norm, "
@@ -153,53 +157,6 @@ def _evaluate_trials(folder: RunFolder, arguments: Arguments) -> None:
         cohort_utterances=_or(arguments.cohort_utterances, COHORT_UTTERANCES),
         calibrate=arguments.calibrate,
         device=arguments.device,
+        weights=arguments.weights,
     )
     _run_trials.evaluate_trials(folder, asked, scoring)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which worst errors to show."""
-
-    count: int = 0
-    far: float = WORST_FAR
-    thumbnails: bool = False
-
-
-NONE = Asked()
-
-
-def evaluate(
-    folder: RunFolder,
-    split: str,
-    resamples: int,
-    *,
-    device: str | None = None,
-    method: Method = "wilson",
-    asked: Asked = NONE,
-) -> tuple[list[Table], list[Path]]:
-    """Embeddings, scores and figures of a run, each left in its folder; the tables and the files they are in."""
-    check_resamples(resamples)
-    embeddings = embed_run(folder, split, device)
-    trials = all_pairs(embeddings)
-    trials.save(folder.scores(split))
-    galleries = [_gallery(folder, split, embeddings, trials, asked)] if asked.count else []
-    with resampling_bar(resamples) as progress:
-        report = verify(trials, resamples=resamples, method=method, progress=progress)
-    tables = run_tables(report, str(folder.path), split)
-    name = folder.path.resolve().name
-    curve = Curve(name=name, band=report.band, genuine=report.genuine, impostor=report.impostor)
-    stem = folder.metrics(split).stem
-    return tables, write_results(folder.path, stem, tables, asdict(report), [curve], galleries)
-
-
-def _gallery(folder: RunFolder, split: str, embeddings: Embeddings, trials: Trials, asked: Asked) -> Gallery:
-    sides = np.triu_indices(len(embeddings.paths), k=1)  # the order of `all_pairs`
-    names = (embeddings.paths, embeddings.identities)
-    worst = worst_errors(trials.scores, trials.labels, sides, *names, count=asked.count, far=asked.far)
-    if not asked.thumbnails:
-        return Gallery(worst=worst)
-    config = folder.read_config()
-    image = config.image_data.image
-    samples = cast("Samples", read_samples(config).subset(split))  # they have pixels: `image_data` let them through
-    return Gallery(worst=worst, thumbnails=thumbnails_of(worst, samples, image))

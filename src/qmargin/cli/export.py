@@ -11,13 +11,14 @@ from rich.console import Console
 from qmargin._files import make_folder, write_text
 from qmargin.backbones import IResNet, write_arcface_torch
 from qmargin.export import TrainedModel, export_onnx, model_card, read_trained
+from qmargin.scoring.runs import Weights
 from qmargin.training import RunFolder
 from qmargin.training.model_file import write_model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Write a run's backbone, its newest weights, for use elsewhere; any number of the files at once.
+    """Write a run's backbone for use elsewhere; any number of the files at once.
 
     Example: qmargin export runs/first --onnx first.onnx --card first.md
     """
@@ -33,6 +34,8 @@ class Arguments:
     """State dict under the names of arcface_torch (.pt, .pth), of an IResNet."""
     card: Path | None = None
     """Model card in Markdown: data by counts, recipe, and the figures that the run's folder holds."""
+    weights: Weights = "newest"
+    """Those of the last checkpoint, or of the best validation (a training with --validation.watch)."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -42,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     if not asked:
         raise ValueError("say what to write: --onnx FILE, --safetensors FILE, --arcface-torch FILE or --card FILE")
     folder = RunFolder(arguments.run)
-    model = read_trained(folder)
+    model = read_trained(folder, weights=arguments.weights)
     for path, write in asked.items():
         make_folder(path.parent)
         said = write(folder, model, path)

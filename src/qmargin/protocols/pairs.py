@@ -1,6 +1,7 @@
 """The all-pairs protocol: every image of the held-out identities against every other, once."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,37 @@ class Trials:
         """Write them as .npz, atomically."""
         known = {"digest": np.array(self.digest), "step": np.array(self.step)}
         write_arrays(path, scores=self.scores, labels=self.labels, subjects=self.subjects, **known)
+
+    def where(self, kept: NDArray[np.bool_], name: str) -> "Trials":
+        """Some of the trials.
+
+        Args:
+            kept: (trials,) which ones.
+            name: what they are called in their digest: trials of the same pairs and name may be compared.
+        """
+        return Trials(self.scores[kept], self.labels[kept], self.subjects[kept], f"{self.digest} {name}", self.step)
+
+    def within(self, strata: Mapping[int, str]) -> NDArray[np.bool_]:
+        """Which trials are of two subjects of one stratum, as people of one gender; all genuine ones are.
+
+        Args:
+            strata: subject -> stratum, of every subject, as of `qmargin.protocols.read_strata`.
+
+        Returns:
+            (trials,) True where both subjects have the same value.
+
+        Raises:
+            ValueError: all impostor pairs are of two strata.
+        """
+        _, numbers = np.unique([strata[subject] for subject in range(len(strata))], return_inverse=True)
+        first, second = numbers[self.subjects].T  # (trials,) each
+        kept: NDArray[np.bool_] = first == second
+        if not np.any(kept & ~self.labels):
+            raise ValueError(
+                f"no impostor pair is of two people with the same value: the {len(strata)} people have "
+                f"{len(set(strata.values()))} values; take a column with fewer"
+            )
+        return kept
 
     @classmethod
     def load(cls, path: Path) -> "Trials":

@@ -3,10 +3,8 @@
 from qmargin.scoring.cosine import pair_cosines as pair_cosines
 from qmargin.scoring.embed import Embeddings as Embeddings
 from qmargin.scoring.embed import embed as embed
-from qmargin.scoring.embed import embed_files as embed_files
 from qmargin.scoring.embed import embed_files_onnx as embed_files_onnx
 from qmargin.scoring.embed import embed_files_torchscript as embed_files_torchscript
-from qmargin.scoring.embed import embed_run as embed_run
 from qmargin.scoring.embed import embed_samples as embed_samples
 from qmargin.scoring.features import Embedder as Embedder
 from qmargin.scoring.features import Features as Features
@@ -14,6 +12,8 @@ from qmargin.scoring.models import embed_files_with as embed_files_with
 from qmargin.scoring.models import embed_recordings_with as embed_recordings_with
 from qmargin.scoring.models import open_embedder as open_embedder
 from qmargin.scoring.models import open_speech_embedder as open_speech_embedder
+from qmargin.scoring.runs import embed_files as embed_files
+from qmargin.scoring.runs import embed_run as embed_run
 from qmargin.scoring.speech import SpeechEmbedder as SpeechEmbedder
 from qmargin.scoring.templates import POOLINGS as POOLINGS
 from qmargin.scoring.templates import Pooling as Pooling

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,15 +17,10 @@ from qmargin.data import ImageFormat, Manifest, Samples, normalise, sequential
 from qmargin.data.sample_table import SampleTable
 from qmargin.data.speech import FrontEnd, Utterances
 from qmargin.scoring.onnx_model import OnnxBackbone
-from qmargin.scoring.speech import embed_utterances, listed_recordings
+from qmargin.scoring.speech import embed_utterances
 from qmargin.scoring.torchscript_model import TorchScriptBackbone
-from qmargin.training import DataConfig, RunFolder, SpeechDataConfig, TrainConfig
-from qmargin.training.checkpoint import State, open_checkpoint
-from qmargin.training.codec import structured
-from qmargin.training.manifest import check_manifest, read_samples
-from qmargin.training.model_file import model_input
+from qmargin.training import DataConfig, SpeechDataConfig
 from qmargin.training.state import check_device
-from qmargin.training.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -150,47 +145,6 @@ def embedding_batches(
             yield both
 
 
-def embed_run(run: RunFolder, split: str, device: str | None = None) -> Embeddings:
-    """Embed a split of a run's images or utterances with the run's newest checkpoint, and leave the .npz in its folder.
-
-    Args:
-        run: folder of the run.
-        split: "train", "validation" or "test".
-        device: where to compute; that of the training unless given.
-    """
-    model, samples = trained_samples(run, device)
-    embeddings = model.embed(samples.subset(split))
-    embeddings.save(run.embeddings(split))
-    return embeddings
-
-
-def trained_samples(run: RunFolder, device: str | None = None) -> "tuple[Trained, SampleTable]":
-    """The newest weights of a run and the samples of all its splits; a ValueError where the data has changed since."""
-    model = trained_backbone(run, device)
-    samples = read_samples(model.config)
-    check_manifest(samples, model.origin, run)
-    return model, samples
-
-
-def embed_files(run: RunFolder, files: Sequence[Path], device: str | None = None) -> Embeddings:
-    """Embed any files with the newest checkpoint of a run; nothing is left in its folder.
-
-    Args:
-        run: folder of the run.
-        files: images, or recordings where the run was trained on speech, each once; they are read as its config says.
-        device: where to compute; that of the training unless given.
-
-    Returns:
-        Embeddings in the order of `files`, with paths from the root on and without identities (all "unknown").
-
-    Raises:
-        ValueError: the same file twice, a file that is no image or recording, or no checkpoint.
-    """
-    model = trained_backbone(run, device)
-    speech = isinstance(model.config.data, SpeechDataConfig)
-    return model.embed(listed_recordings(files) if speech else listed(files))
-
-
 def embed_files_onnx(model: Path, files: Sequence[Path]) -> Embeddings:
     """Embed any images with a user's own ONNX model: as `embed_files`, sizes read off the model, on the CPU.
 
@@ -220,43 +174,3 @@ def listed(files: Sequence[Path]) -> Manifest:
     """A manifest of any files, from the root on."""
     names = tuple(file.resolve().as_posix().removeprefix("/") for file in files)
     return Manifest(Path("/"), names, ("unknown",) * len(names), ("test",) * len(names))
-
-
-class Trained(NamedTuple):
-    """The backbone of a run with its newest weights: their mean, where the run keeps one (`averaging`)."""
-
-    config: TrainConfig
-    backbone: nn.Module  # in evaluation mode, on `device`
-    device: str
-    origin: State  # "manifest" (digest) and "step" of the checkpoint
-
-    def embed(self, samples: SampleTable) -> Embeddings:
-        """Embeddings of samples of the config's kind, with the step of the weights."""
-        found = embed_samples(self.backbone, samples, self.config.data, device=self.device)
-        return replace(found, step=self.origin["step"])
-
-
-def trained_backbone(run: RunFolder, device: str | None = None) -> Trained:
-    """The newest checkpoint of a run, on its device unless another is given; errors name what is missing."""
-    config = run.read_config()
-    device = config.device if device is None else device
-    check_device(device)
-    backbone = config.backbone.build().to(device)
-    with open_checkpoint(run.checkpoint) as saved:  # the head, often far larger, stays on the disk
-        _check_input(saved, config, run)
-        load_weights(backbone, saved.get("average") or saved["backbone"])
-        origin = {"manifest": saved["manifest"], "step": int(saved["step"])}
-    return Trained(config, backbone.eval(), device, origin)
-
-
-def _check_input(saved: State, config: TrainConfig, run: RunFolder) -> None:
-    """Refuse a config.json whose front-end or image format is not the one that the weights were trained on."""
-    takes = model_input(config)
-    if "input" not in saved:  # checkpoints of before do not say it
-        return
-    trained = structured(saved["input"], type(takes), str(run.checkpoint))
-    if trained != takes:
-        raise ValueError(
-            f"{run.config} says what the weights of {run.checkpoint} were not trained on: put back its "
-            f"{'front-end' if isinstance(trained, FrontEnd) else 'image'}, {trained}"
-        )

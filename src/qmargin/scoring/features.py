@@ -16,7 +16,7 @@ from torch import nn
 
 from qmargin._files import write_arrays
 from qmargin.data import ImageFormat, normalise
-from qmargin.scoring.embed import trained_backbone
+from qmargin.scoring.runs import trained_backbone
 from qmargin.training import RunFolder
 
 Pixels = NDArray[np.uint8]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
-from qmargin.scoring.embed import Embeddings, embed, embed_recordings, listed, trained_backbone
+from qmargin.scoring.embed import Embeddings, embed, embed_recordings, listed
 from qmargin.scoring.features import Embedder
 from qmargin.scoring.onnx_model import OnnxBackbone, OnnxSpeechBackbone
+from qmargin.scoring.runs import trained_backbone
 from qmargin.scoring.speech import SpeechEmbedder, listed_recordings
 from qmargin.scoring.torchscript_model import ENDINGS as TORCHSCRIPT
 from qmargin.training import RunFolder
