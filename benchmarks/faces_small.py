@@ -11,7 +11,7 @@ then three seeds on all training identities, judged on the test identities; then
 the highest TAR at FAR 1e-3. `study.py` has the phases; the second script writes docs/results/faces-small.md.
 
 Scales, margins and learning rates mean the same for every loss, so all are tried at the same ones: the base measure is
-a probability (`head.measure`) and the loss is taken over its scale (`optimizer.per_scale`); docs/losses.md says why.
+a probability (`head.measure`) and the loss is taken over its scale (`optimizer.as_of_scale`); docs/losses.md says why.
 """
 
 import argparse

@@ -148,7 +148,7 @@ def test_a_whole_study_of_voices(
     speakers, study = scripts["speakers_small"], scripts["study"]
     real = speakers.config
 
-    def config(run: Any, out: Path, precision: str) -> TrainConfig:
+    def config(run: Any, out: Path, precision: Any) -> TrainConfig:
         found: TrainConfig = real(run, out, precision)
         return replace(
             found,
@@ -191,7 +191,7 @@ def test_a_whole_study_of_voices(
     speakers.main()  # nothing is left to do
     assert rows.read_bytes() == before
     samples = read_samples(
-        config(study.Run(phase="around", loss=small_loss(), rate=0.1, seed=0, epochs=1), tmp_path / "runs")
+        config(study.Run(phase="around", loss=small_loss(), rate=0.1, seed=0, epochs=1), tmp_path / "runs", "float32")
     )
     assert samples.subset("train").num_classes == 4 + 2
     check_report(scripts, manifest, tmp_path, monkeypatch, small)

@@ -91,6 +91,9 @@ def test_steps_and_learning_rate_are_those_of_the_published_runs(face_set: str, 
     ]
     assert rates == pytest.approx([0.1, 0.05])
     assert config.batch_size // config.gradient_accumulation == 128
+    # the published loss is descended as it stands, and every other one with its rate
+    assert settings.as_of_scale == config.loss.final.scale == 64.0
+    assert find_recipe(f"faces-{face_set}-r50").with_loss("qmargin").optimizer == settings
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED, ids=lambda recipe: recipe.name)

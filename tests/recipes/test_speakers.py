@@ -35,7 +35,7 @@ def test_the_voxceleb_recipes_say_what_wespeaker_does(name: str, backbone: objec
         )
         assert rate == pytest.approx(4 * 0.1 * math.exp(epoch / 150 * math.log(5e-4)), rel=0.01)
     assert [round(config.loss.at(epoch / 150).margin.m, 3) for epoch in (0, 20, 30, 40, 150)] == [0, 0, 0.1, 0.2, 0.2]
-    assert config.loss.final.scale == 32.0
+    assert config.loss.final.scale == optimizer.as_of_scale == 32.0
 
 
 @pytest.mark.parametrize("name", ["voxceleb-resnet34", "voxceleb-ecapa1024"])

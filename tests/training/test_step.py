@@ -90,13 +90,16 @@ def test_accumulation_that_summed_would_be_seen(tiny: TrainConfig) -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 4])
-def test_per_scale_moves_the_weights_as_a_rate_over_the_scale_does(tiny: TrainConfig, parts: int) -> None:
-    """Without weight decay and clipping, L / s at a rate is L at that rate over s; the logged loss is L with both."""
+@pytest.mark.parametrize("as_of", [1.0, 7.0])
+def test_a_loss_as_of_another_scale_moves_the_weights_as_another_rate_does(
+    tiny: TrainConfig, parts: int, as_of: float
+) -> None:
+    """Without weight decay and clipping, L a / s at a rate is L at that rate times a / s; the logged loss is L."""
     config = replace(tiny, batch_size=SIZE, gradient_accumulation=parts)
-    scale = config.loss.final.scale
-    settings = replace(config.optimizer, weight_decay=0.0, clip_norm=1e6, learning_rate=0.3)
-    over = replace(config, optimizer=replace(settings, per_scale=True))
-    plain = replace(config, optimizer=replace(settings, learning_rate=0.3 / scale))
+    scale = config.loss.final.scale / as_of
+    settings = replace(config.optimizer, weight_decay=0.0, clip_norm=1e6, learning_rate=0.3 / as_of)
+    over = replace(config, optimizer=replace(settings, as_of_scale=as_of))
+    plain = replace(config, optimizer=replace(settings, learning_rate=settings.learning_rate / scale))
     states = [plain_state(each) for each in (over, plain)]
     for step in range(3):
         losses = [

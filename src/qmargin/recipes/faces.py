@@ -8,6 +8,8 @@ from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
 from qmargin.training import DataConfig, OptimizerConfig, TrainConfig
 
+PUBLISHED_SCALE = 64.0  # of the losses that arcface_torch's learning rate is for
+
 
 def faces(loss: ScheduledLoss) -> TrainConfig:
     """IResNet-50 on 112x112 crops as arcface_torch trains it on one device: image folders, 20 epochs, linear decay."""
@@ -20,7 +22,9 @@ def faces(loss: ScheduledLoss) -> TrainConfig:
         ),
         backbone=IResNetConfig(depth=50, embedding_dim=512),
         loss=loss,
-        optimizer=OptimizerConfig(learning_rate=0.02, momentum=0.9, weight_decay=5e-4, clip_norm=5.0),
+        optimizer=OptimizerConfig(
+            learning_rate=0.02, as_of_scale=PUBLISHED_SCALE, momentum=0.9, weight_decay=5e-4, clip_norm=5.0
+        ),
         epochs=20,
         batch_size=128,
         precision="bfloat16",
@@ -41,7 +45,7 @@ def faces_small(loss: ScheduledLoss) -> TrainConfig:
         backbone=IResNetConfig(depth=18, width=16, embedding_dim=128, height=40, input_width=40),
         loss=loss,
         head=HeadConfig(measure="probability"),
-        optimizer=OptimizerConfig(learning_rate=1.0, per_scale=True, momentum=0.9, weight_decay=5e-4, warmup=0.05),
+        optimizer=OptimizerConfig(learning_rate=1.0, as_of_scale=1.0, momentum=0.9, weight_decay=5e-4, warmup=0.05),
         epochs=20,
         batch_size=128,
         log_every=20,

@@ -2,8 +2,9 @@
 
 Batch 1,024 at learning rate 0.1, falling linearly to 0 over 20 epochs, momentum 0.9, gradients clipped at norm 5,
 prototypes from normal(0, 0.01). Eight devices with 128 images each become eight parts of 128 images on one device: as
-there, batch norms see 128. Two recipes of one set differ in the backbone alone, two of one network in the set and, for
-Glint360K, in its weight decay.
+there, batch norms see 128. Losses of another scale than arcface_torch's 64 are descended as if they had it, or its
+learning rate would be another one for them. Two recipes of one set differ in the backbone alone, two of one network in
+the set and, for Glint360K, in its weight decay.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
 from qmargin.data import Augmentation, ImageFormat, RecordFile
 from qmargin.losses import ScheduledLoss
+from qmargin.recipes.faces import PUBLISHED_SCALE
 from qmargin.training import DataConfig, OptimizerConfig, TrainConfig, ValidationConfig
 
 Network = IResNetConfig | MobileFaceNetConfig
@@ -109,7 +111,12 @@ class PublishedRecipe:
             backbone=NETWORKS[self.network],
             loss=loss,
             optimizer=OptimizerConfig(
-                learning_rate=0.1, momentum=0.9, weight_decay=chosen.weight_decay, clip_norm=5.0, decay="linear"
+                learning_rate=0.1,
+                as_of_scale=PUBLISHED_SCALE,
+                momentum=0.9,
+                weight_decay=chosen.weight_decay,
+                clip_norm=5.0,
+                decay="linear",
             ),
             validation=ValidationConfig(every=2000, bins=tuple(folder / f"{name}.bin" for name in VALIDATION)),
             epochs=20,

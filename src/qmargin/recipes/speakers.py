@@ -23,6 +23,7 @@ WARMUP_EPOCHS = 6
 # WeSpeaker's rate is warm-up x 0.1 x (5e-5 / 0.1)^(share done) x (images a step / 64): at 256 a step and the end of
 # warm-up 0.4 x 5e-4^(6/150) = 0.295, and 4 x 5e-5 in the end. Here the rates are written as they are used.
 PEAK, LAST = 0.295, 2e-4
+PUBLISHED_SCALE = 32.0  # of the losses that these rates are for
 STEPS_AN_EPOCH = 4265  # 1,092,009 utterances, 256 a step
 TUNING_EPOCHS = 5
 # 1e-4 to 2.5e-5 in five epochs, one of warm-up, times 128 / 64: 2e-4 x 0.25^(1/5) at its end
@@ -66,7 +67,7 @@ def speakers_small(loss: ScheduledLoss) -> TrainConfig:
         head=HeadConfig(measure="probability"),
         optimizer=OptimizerConfig(
             learning_rate=1.0,
-            per_scale=True,
+            as_of_scale=1.0,
             momentum=0.9,
             nesterov=True,
             weight_decay=5e-4,
@@ -99,6 +100,7 @@ def _voxceleb(name: str, backbone: EcapaConfig | SpeakerResNetConfig, loss: Sche
         loss=loss,
         optimizer=OptimizerConfig(
             learning_rate=PEAK,
+            as_of_scale=PUBLISHED_SCALE,
             final_learning_rate=LAST,
             decay="exponential",
             warmup=WARMUP_EPOCHS / EPOCHS,

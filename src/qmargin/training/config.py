@@ -129,9 +129,10 @@ class OptimizerConfig:
     """The prototypes' weight decay as a multiple of `weight_decay`; 0 for none."""
     clip_norm: float = 5.0
     """Largest norm of the backbone's gradient; longer ones are shortened to it."""
-    per_scale: bool = False
-    """Descend the loss over its scale, L / s, whose gradient in the cosines is p - e_y whatever the scale is: a
-    learning rate found at one scale suits others, and ramps of the scale do not change it. Logs tell L itself."""
+    as_of_scale: float | None = None
+    """Descend the loss as if its scale s were this one, L as_of_scale / s, whose gradient in the cosines is
+    as_of_scale (p - e_y) whatever s is: a learning rate found at one scale suits others, and ramps of the scale do not
+    change it. None descends L. Logs tell L itself."""
     decay: Literal["linear", "cosine", "constant", "exponential"] = "linear"
     """Shape of the learning rate after warm-up."""
     final_learning_rate: float | None = None
@@ -146,6 +147,8 @@ class OptimizerConfig:
         above("optimizer.clip_norm", self.clip_norm, 0.0)
         in_range("optimizer.momentum", self.momentum, 0.0, 1.0)
         in_range("optimizer.warmup", self.warmup, 0.0, 1.0)
+        if self.as_of_scale is not None:
+            above("optimizer.as_of_scale", self.as_of_scale, 0.0)
         for name in ("weight_decay", "head_weight_decay_factor"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"optimizer.{name} must be >= 0, got {getattr(self, name)}")

@@ -73,7 +73,8 @@ def train_step(state: TrainingState, batch: Batch | SpeechBatch, config: TrainCo
 def _accumulate(state: TrainingState, batch: Batch | SpeechBatch, config: TrainConfig) -> tuple[Tensor, HeadStats]:
     """Gradients of the mean loss of a batch, part after part; that loss and the statistics, means over the parts."""
     parts = config.gradient_accumulation
-    divisor = parts * (state.head.loss.scale if config.optimizer.per_scale else 1.0)
+    scale, as_of = state.head.loss.scale, config.optimizer.as_of_scale
+    divisor = parts * (1.0 if as_of is None else scale / as_of)
     losses: list[Tensor] = []
     stats: list[HeadStats] = []
     pieces = zip(batch.inputs.chunk(parts), batch.labels.chunk(parts), strict=True)
