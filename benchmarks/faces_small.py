@@ -7,8 +7,9 @@
 One recipe (`faces-small`, 40x40, 0.85 M parameters, compiled, one thread), one budget for every loss: four scales at
 one learning rate, then the best one at half and at twice that rate and with twice the margin, all judged on 150
 held-out training identities (a fifth scale where the best of four was at the end, and for losses without a margin);
-then three seeds on all training identities, judged on the test identities; then schedules of Q-Margin 1.5. "Best" is
-the highest TAR at FAR 1e-3. `study.py` has the phases; the second script writes docs/results/faces-small.md.
+then three seeds on all training identities, judged on the test identities; then schedules of Q-Margin 1.5, and three
+losses trained three times as long. "Best" is the highest TAR at FAR 1e-3. `study.py` has the phases; the second script
+writes docs/results/faces-small.md.
 
 Scales, margins and learning rates mean the same for every loss, so all are tried at the same ones: the base measure is
 a probability (`head.measure`) and the loss is taken over its scale (`optimizer.as_of_scale`); docs/losses.md says why.
@@ -52,6 +53,7 @@ VARIATIONS = {
     "support 500 to 50": Variation(support=SupportControl(start=500.0, end=50.0, begin=0.02, high=1024.0)),
     "prototype rate x2": Variation(head_rate=2.0),
 }
+OF_LENGTHS = ("CosFace", "Q-Margin 1.5", "entmax 1.5")
 HELD_OUT = 150  # training identities that judge settings
 COLUMNS = (*KEY, *SIZES, *FIGURES, *SPREAD, VALUE, *LOGGED, *DONE)
 
@@ -70,6 +72,8 @@ def study(tuning_epochs: int = 6, final_epochs: int = 8) -> Study:
         higher_is_better=True,
         varied="Q-Margin 1.5",
         variations=VARIATIONS,
+        lengths=(final_epochs, 3 * final_epochs),
+        of_lengths=OF_LENGTHS,
     )
 
 

@@ -67,7 +67,13 @@ def study(tuning_epochs: int = 10, final_epochs: int = 30) -> Study:
     """The whole plan: that of the faces, at half its learning rates, judged by EER."""
     plan = study_of_faces(tuning_epochs, final_epochs)
     return replace(
-        plan, candidates=CANDIDATES, rate=0.5, other_rates=(0.25, 1.0), judged_by="EER", higher_is_better=False
+        plan,
+        candidates=CANDIDATES,
+        rate=0.5,
+        other_rates=(0.25, 1.0),
+        judged_by="EER",
+        higher_is_better=False,
+        lengths=(),
     )
 
 

@@ -1,6 +1,6 @@
 """What the studies that compare losses share: which run comes next, and what was chosen.
 
-A study has four phases, every loss with the same budget:
+A study has these phases, every loss with the same budget:
 
     settings    each candidate setting of each loss at one learning rate, judged on held-out training identities
     around      the best setting of each loss at other learning rates, and with other margins, judged likewise
@@ -8,6 +8,7 @@ A study has four phases, every loss with the same budget:
                 on the test identities; its embeddings stay in the run's folder (`embeddings-test.npz`)
     schedules   one loss at its best setting with changes of its training, one seed each, as long as the final runs, but
                 with identities held out and judged on them: what is tried here has not seen the test identities
+    lengths     some losses at their best settings, one seed each, for other numbers of epochs, judged likewise
 
 Each finished run is a row of a CSV file; a run that stands there is not trained again, and a killed one goes on from
 its checkpoint, so the same command continues a study on any day. The same command started twice shares the runs between
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
 from study_rows import KEY, Row
 
-TUNING, FINAL, SCHEDULES = ("settings", "around"), "final", "schedules"
+TUNING, FINAL, SCHEDULES, LENGTHS = ("settings", "around"), "final", "schedules", "lengths"
 
 
 class NotTriedError(ValueError):
@@ -91,6 +92,9 @@ class Study:
     """The loss that the variations are of."""
     variations: Mapping[str, Variation]
     """By what is added to its name; the first one should change nothing, to be what the others are compared with."""
+    lengths: Sequence[int] = ()
+    """Epochs that the losses of `of_lengths` are trained for."""
+    of_lengths: Sequence[str] = ()
 
     def planned(self, rows: Sequence[Row]) -> Iterator[Run]:
         """The runs that what is finished allows, in their order; those of `rows` are among them."""
@@ -115,6 +119,10 @@ class Study:
                 yield self._run(FINAL, loss, *found, seed)
         if self.varied in tuned:
             yield from self._varied(*tuned[self.varied])
+        for epochs in self.lengths:
+            for loss in self.of_lengths:
+                if loss in tuned:
+                    yield replace(self._run(LENGTHS, loss, *tuned[loss]), epochs=epochs)
 
     def _other_margins(self, final: AlphaLoss) -> list[AlphaLoss]:
         if final.margin.m == 0.0:
@@ -144,12 +152,14 @@ class Study:
         """Number of runs of each phase."""
         losses, (settings, around) = len(self.candidates), TUNING
         with_margin = sum(bool(self._other_margins(tried[0])) for tried in self.candidates.values())
-        return {
+        sizes = {
             settings: sum(map(len, self.candidates.values())),
             around: losses * len(self.other_rates) + with_margin * len(self.other_margins),
             FINAL: losses * len(self.seeds),
             SCHEDULES: len(self.variations),
+            LENGTHS: len(self.lengths) * len(self.of_lengths),
         }
+        return {phase: size for phase, size in sizes.items() if size}
 
     def _run(self, phase: str, loss: str, final: AlphaLoss, rate: float, seed: int | None = None) -> Run:
         return Run(

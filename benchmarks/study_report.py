@@ -11,7 +11,7 @@ import numpy as np
 
 from qmargin._files import make_folder, write_text
 from qmargin.report._markdown import grid, markdown_text
-from study import FINAL, SCHEDULES, TUNING, Study
+from study import FINAL, LENGTHS, SCHEDULES, TUNING, Study
 from study_plots import write_plots
 from study_rows import FIGURES, Row
 
@@ -79,7 +79,8 @@ def write_report(
         ),
         _section("Differences, drawn", "Filled: the interval excludes 0.", "", plots.get("differences")),
         _section("What training did", TRAINING_TEXT, _ends(rows), plots.get("training")),
-        _section(f"Schedules of {study.varied}", SCHEDULES_TEXT, _schedules(rows), plots.get("schedules")),
+        _section(f"Schedules of {study.varied}", SCHEDULES_TEXT, _single(rows, SCHEDULES), plots.get("schedules")),
+        _section("Length of training", LENGTHS_TEXT, _single(rows, LENGTHS, "epochs")),
     ]
     kept, mark, _ = (path.read_text(encoding="utf-8") if path.exists() else f"# {title}\n\n{MARK}").partition(MARK)
     if not mark:
@@ -110,6 +111,10 @@ TRAINING_TEXT = (
 SCHEDULES_TEXT = (
     "One run each, as long as the final runs, judged on held-out training identities; figures in percent. One seed: "
     "read a difference against the spread over the seeds above."
+)
+LENGTHS_TEXT = (
+    "Settings as chosen, one run each, judged on held-out training identities; figures in percent. The learning rate "
+    "falls over the whole length of each run."
 )
 
 
@@ -250,15 +255,19 @@ def _end(rows: Sequence[Row], name: str) -> str:
     return f"{np.mean(values):,.{ENDS[name].digits}f}" if values else ""
 
 
-def _schedules(rows: Sequence[Row]) -> str:
-    tried = [row for row in rows if row["phase"] == SCHEDULES]
+def _single(rows: Sequence[Row], phase: str, *also: str) -> str:
+    """Runs of a phase, one a line: figures, the last line of the log; `also` are cells of the rows as they are."""
+    tried = [row for row in rows if row["phase"] == phase]
     names = [name for name in (*FIGURES, *ENDS) if any(row.get(name) for row in tried)]
     header = [ENDS[name].heading if name in ENDS else f"{name} (%)" for name in names]
     body = [
-        [row["loss"], *(_end([row], name) if name in ENDS else f"{100.0 * float(row[name]):.2f}" for name in names)]
+        [
+            *(row[name] for name in ("loss", *also)),
+            *(_end([row], name) if name in ENDS else f"{100.0 * float(row[name]):.2f}" for name in names),
+        ]
         for row in tried
     ]
-    return _table(["training", *header], body)
+    return _table(["training", *also, *header], body)
 
 
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -114,6 +114,20 @@ def test_other_margins_are_tried_around_the_best_and_may_be_chosen(
     assert plan.sizes == {"settings": 3, "around": 3, "final": 4, "schedules": 2}
 
 
+def test_the_lengths_come_last_at_the_chosen_settings(
+    scripts: dict[str, ModuleType], plan: Any, tmp_path: Path
+) -> None:
+    plan = replace(plan, lengths=(2, 6), of_lengths=("q", "CosFace"))
+    tar = Tar()
+    carried(scripts, plan, tmp_path / "rows.csv", tar)
+    last = tar.done[-4:]
+    assert [(run.phase, run.loss.name, run.epochs, run.seed, run.rate, run.split) for run in last] == [
+        ("lengths", loss, epochs, 3, 0.05, "validation") for epochs in (2, 6) for loss in ("q", "CosFace")
+    ]
+    assert last[0].loss.final == QMargin(1.5, 0.1, 3.0)
+    assert plan.sizes["lengths"] == 4
+
+
 def test_a_sharper_end_is_reached_from_the_chosen_scale(scripts: dict[str, ModuleType], plan: Any) -> None:
     plan = replace(plan, variations={"sharper": scripts["study"].Variation(sharper=4.0)})
     (run,) = plan._varied(QMargin(1.5, 0.1, 3.0), 0.1)
@@ -406,6 +420,8 @@ def _tiny_study(scripts: dict[str, ModuleType], plan: Any, monkeypatch: pytest.M
         plan,
         candidates={"CosFace": [CosFace(0.1, 8.0)], "ArcFace": [ArcFace(0.1, 8.0)], "q": plan.candidates["q"]},
         judged_by="TAR@FAR=1e-01",
+        lengths=(2,),
+        of_lengths=("q",),
     )
     monkeypatch.setattr(faces, "config", config)
     monkeypatch.setattr(faces, "study", lambda *_: small)
@@ -427,7 +443,8 @@ def test_a_whole_study_from_images_to_its_page(
 
     call("faces_small", "study", f"--manifest={manifest}", f"--out={runs}", f"--rows={rows}")
     done = scripts["study_rows"].read_rows(rows)
-    assert [row["phase"] for row in done] == ["settings"] * 4 + ["around"] * 3 + ["final"] * 6 + ["schedules"] * 2
+    phases = {"settings": 4, "around": 3, "final": 6, "schedules": 2, "lengths": 1}
+    assert [row["phase"] for row in done] == [phase for phase, runs in phases.items() for _ in range(runs)]
     assert all(float(row["prototypes_taught"]) <= 8 for row in done)
     assert len(list(runs.glob("final-*/embeddings-test.npz"))) == 6
     short = [row for row in done if (row["phase"], row["loss"]) != ("final", "q") and row["phase"] != "schedules"]
@@ -443,7 +460,7 @@ def test_a_whole_study_from_images_to_its_page(
     call("faces_small_report", *report, f"--out={runs}")
     text = page.read_text()
     assert text.startswith("Read this first.\n\n# Losses compared")
-    assert "6 of 6 final, 2 of 2 schedules" in text
+    assert "6 of 6 final, 2 of 2 schedules, 1 of 1 lengths" in text
     for heading in (
         "Settings chosen",
         "Every scale that was tried",
@@ -451,6 +468,7 @@ def test_a_whole_study_from_images_to_its_page(
         "Differences to CosFace",
         "Differences to ArcFace",
         "Schedules of q",
+        "Length of training",
     ):
         assert f"## {heading}" in text
     by_eye = [float(row["EER"]) for row in done if row["phase"] == "final" and row["loss"] == "q"]
