@@ -37,7 +37,7 @@ class Arguments:
     baseline: str
     """Name of the loss that the others are compared with."""
     split: str = "test"
-    """Which evaluation of the runs."""
+    """Which evaluation of the runs: test, validation, or test-same-gender after qmargin evaluate --same gender."""
     out: Path = Path("report.html")
     """The page to write; its tables stand beside it, of the same name, as .md, .tex, .csv and .json."""
     resamples: int = 1000
