@@ -124,6 +124,7 @@ def test_torchrun_starts_a_run_again_that_goes_on_by_itself(folder: Path, tmp_pa
     alone = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=alone)
     assert done.returncode == 0, done.stderr
-    assert "rank 0: error: another rank ended first" in done.stderr
+    # what the other rank says depends on who is faster, it or torchrun's SIGTERM; the tests above see it end by itself
+    assert "failed (exitcode: -9) local_rank: 1" in done.stderr
     whole = (folder / "none" / "checkpoint.safetensors").read_bytes()
     assert (out / "checkpoint.safetensors").read_bytes() == whole
