@@ -111,8 +111,12 @@ def carry_out(run: Run, manifest: Path, out: Path, precision: Precision) -> Row:
     return trained(run, config(run, manifest, precision), out, judge)
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """The option --precision."""
+def add_options(parser: argparse.ArgumentParser, name: str, plan: Study) -> None:
+    """The options that the studies share: where runs and rows are, how long and in which precision runs are."""
+    parser.add_argument("--out", type=Path, default=Path("runs", name), help="folder of the runs")
+    parser.add_argument("--rows", type=Path, default=Path("benchmarks/results", f"{name.replace('-', '_')}.csv"))
+    parser.add_argument("--tuning-epochs", type=int, default=plan.tuning_epochs)
+    parser.add_argument("--final-epochs", type=int, default=plan.final_epochs)
     parser.add_argument(
         "--precision",
         choices=get_args(Precision)[:2],
@@ -126,11 +130,7 @@ def main() -> None:
     """Carry out what is missing, one run after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True, help="CSV with path, identity, split")
-    parser.add_argument("--out", type=Path, default=Path("runs/faces-small"), help="folder of the runs")
-    parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/faces_small.csv"))
-    parser.add_argument("--tuning-epochs", type=int, default=study().tuning_epochs)
-    parser.add_argument("--final-epochs", type=int, default=study().final_epochs)
-    add_precision(parser)
+    add_options(parser, "faces-small", study())
     arguments = parser.parse_args()
     plan, out = study(arguments.tuning_epochs, arguments.final_epochs), arguments.out
     act = partial(carry_out, manifest=arguments.manifest.resolve(), out=out, precision=arguments.precision)

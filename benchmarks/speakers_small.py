@@ -28,7 +28,7 @@ import numpy as np
 import soundfile
 
 from faces_small import CANDIDATES as OF_FACES
-from faces_small import SHARP, SOFT, add_precision, at_rates
+from faces_small import SHARP, SOFT, add_options, at_rates
 from faces_small import study as study_of_faces
 from qmargin._files import make_folder, write_text
 from qmargin.data.speech import KaldiFolders
@@ -196,11 +196,7 @@ def main() -> None:
     """Carry out what is missing, one run after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True, help="CSV with path, speaker, split, gender, age")
-    parser.add_argument("--out", type=Path, default=Path("runs/speakers-small"), help="folder of the runs")
-    parser.add_argument("--rows", type=Path, default=Path("benchmarks/results/speakers_small.csv"))
-    parser.add_argument("--tuning-epochs", type=int, default=study().tuning_epochs)
-    parser.add_argument("--final-epochs", type=int, default=study().final_epochs)
-    add_precision(parser)
+    add_options(parser, "speakers-small", study())
     arguments = parser.parse_args()
     out = arguments.out.resolve()
     manifest = read_manifest(arguments.manifest)

@@ -74,6 +74,8 @@ def test_what_cannot_be_exported_or_imported_is_refused(
     assert "two files to write have one name" in refused(capsys, "export", str(run), *twice)
     assert "ends in .md, got" in refused(capsys, "export", str(run), "--card", str(tmp_path / "a.txt"))
     assert "is not a run" in refused(capsys, "export", str(tmp_path), "--card", str(tmp_path / "a.md"))
+    for words in (("export", str(run), "--card", str(tmp_path / "a.md")), ("evaluate", str(run))):
+        assert "has no best.safetensors: only a training with" in refused(capsys, *words, "--weights", "best")
     torch.save({"a": torch.ones(1)}, tmp_path / "a.pth")
     out = ("--out", str(tmp_path / "a.safetensors"))
     assert "holds no IResNet" in refused(capsys, "import", str(tmp_path / "a.pth"), *out)

@@ -100,7 +100,7 @@ def test_embed_finds_recordings_by_folder_or_by_list(run: Path, voices: Path, tm
     np.testing.assert_allclose(first.vectors, second.vectors[rows], atol=1e-4)
 
 
-def test_evaluate_scores_trial_lists(run: Path, voices: Path) -> None:
+def test_evaluate_scores_trial_lists(run: Path, voices: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["evaluate", str(run), "--trials", str(voices / "trials"), "--audio", str(voices), "--resamples", "40"])
     scored = read_scores(run / "trials" / "scores.txt")
     vectors = read_vectors(run / "trials" / "embeddings.npz")
@@ -110,6 +110,9 @@ def test_evaluate_scores_trial_lists(run: Path, voices: Path) -> None:
     np.testing.assert_allclose(scored.scores, (unit[rows[:, 0]] * unit[rows[:, 1]]).sum(axis=1), atol=1e-5)
     (report,) = json.loads((run / "trials" / "metrics.json").read_text())["lists"]
     assert (report["genuine"], report["impostor"], report["speakers"]) == (4, 24, 4)
+    trials = ("evaluate", run, "--trials", voices / "trials", "--audio", voices, "--weights", "best")
+    for also in ((), ("--norm", "s-norm")):
+        assert "has no best.safetensors: only a training with" in refused(capsys, *trials, *also)
     by_list = ["--trials", str(voices / "trials"), "--audio-list", str(voices / "wav.scp"), "--resamples", "40"]
     main(["evaluate", str(run), *by_list])
     np.testing.assert_allclose(read_scores(run / "trials" / "scores.txt").scores, scored.scores, atol=1e-5)

@@ -52,10 +52,6 @@ class Matched(NamedTuple):
         """Value of each identity, by its number among the sorted ones; errors are those of `read_strata`."""
         return read_strata(self.meta, self.column, np.unique(people).tolist())
 
-    def chosen(self, trials: Trials, embeddings: Embeddings) -> Kept:
-        """Which of all pairs are judged."""
-        return trials.within(self.strata(embeddings.identities))
-
     @property
     def words(self) -> str:
         """What the pairs are called."""
@@ -80,14 +76,15 @@ def evaluate(
 ) -> tuple[list[Table], list[Path]]:
     """Embeddings, scores and figures of a run, each left in its folder; the tables and the files they are in."""
     check_resamples(resamples)
-    if matched is not None:
-        matched.strata(_people(folder, split))  # refused before the embedding
+    strata = None if matched is None else matched.strata(_people(folder, split))  # refused before the embedding
     embeddings = embed_run(folder, split, device, weights=weights)
     trials = all_pairs(embeddings)
     kept, words, file = None, split, split
-    if matched is not None:
-        kept, words, file = matched.chosen(trials, embeddings), f"{split}, {matched.words}", f"{split}-{matched.slug}"
+    if matched is not None and strata is not None:
+        kept, words, file = trials.within(strata), f"{split}, {matched.words}", f"{split}-{matched.slug}"
         trials = trials.where(kept, matched.words)
+    if weights == "best":
+        words += ", weights of the best validation"
     trials.save(folder.scores(file))
     galleries = [_gallery(folder, split, embeddings, trials, kept, shown)] if shown.count else []
     with resampling_bar(resamples) as progress:
