@@ -55,6 +55,18 @@ def test_every_export_embeds_as_the_run(run: Path, images: Path, tmp_path: Path)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max(), err_msg=name)
 
 
+def test_the_best_weights_are_judged_and_exported_and_the_tables_say_so(tmp_path: Path) -> None:
+    out, card = tmp_path / "run", tmp_path / "m.md"
+    watch = "--data.validation-identities 5 --validation.every 1 --validation.watch identities.eer"
+    main(["train", "faces-orl", "--out", str(out), *TINY.split(), *watch.split()])
+    for weights, said in (("best", True), ("newest", False)):
+        main(["evaluate", str(out), "--resamples", "40", "--weights", weights])
+        table = (out / "metrics-test.md").read_text()
+        assert ("split test, weights of the best validation" in table) is said
+        main(["export", str(out), "--card", str(card), "--weights", weights])
+        assert (", best identities.eer, training step" in card.read_text()) is said
+
+
 def test_an_imported_backbone_is_judged_on_pairs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     faces = read_orl().subset("test")
     rows = [f"{faces.paths[0]},{faces.paths[1 + 9 * (n % 2) + n // 2]},{int(n % 2 == 0)}" for n in range(12)]
