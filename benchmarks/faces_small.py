@@ -29,7 +29,7 @@ from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_run
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.config import Precision
-from study import FINAL, Run, Study, Variation
+from study import Run, Study, Variation
 from study_rows import DONE, FIGURES, KEY, LOGGED, SIZES, SPREAD, VALUE, Row, figures, spread
 from study_running import carry_on, trained
 
@@ -53,7 +53,7 @@ VARIATIONS = {
     "support 500 to 50": Variation(support=SupportControl(start=500.0, end=50.0, begin=0.02, high=1024.0)),
     "prototype rate x2": Variation(head_rate=2.0),
 }
-OF_LENGTHS = ("CosFace", "Q-Margin 1.5", "entmax 1.5")
+OF_LENGTHS = ("CosFace", "Q-Margin 1.5")
 HELD_OUT = 150  # training identities that judge settings
 COLUMNS = (*KEY, *SIZES, *FIGURES, *SPREAD, VALUE, *LOGGED, *DONE)
 
@@ -82,7 +82,7 @@ def config(run: Run, manifest: Path, precision: Precision = "float32") -> TrainC
     recipe = find_recipe("faces-small").config(run.loss)
     changes = Augmentation(shift=3.0, rotation=8.0, scale=0.1, brightness=0.2, contrast=0.2)
     data = replace(recipe.image_data, source=ManifestFile(path=manifest), augmentation=changes, keep_decoded=True)
-    if run.phase != FINAL:
+    if run.split != "test":
         data = replace(data, validation_identities=HELD_OUT)
     return replace(
         at_rates(recipe, run),

@@ -9,6 +9,8 @@ A study has these phases, every loss with the same budget:
     schedules   one loss at its best setting with changes of its training, one seed each, as long as the final runs, but
                 with identities held out and judged on them: what is tried here has not seen the test identities
     lengths     some losses at their best settings, one seed each, for other numbers of epochs, judged likewise
+    one rate    final runs of some losses once more, with the last seed, at a learning rate that was not their best but
+                that of others: it tells a difference between losses from one between their rates
 
 Each finished run is a row of a CSV file; a run that stands there is not trained again, and a killed one goes on from
 its checkpoint, so the same command continues a study on any day. The same command started twice shares the runs between
@@ -22,6 +24,8 @@ from qmargin.losses import AlphaLoss, Ramp, ScheduledLoss, SupportControl
 from study_rows import KEY, Row
 
 TUNING, FINAL, SCHEDULES, LENGTHS = ("settings", "around"), "final", "schedules", "lengths"
+ONE_RATE = "one rate"
+ON_TEST = (FINAL, ONE_RATE)  # phases that train on all training identities and are judged on the test identities
 
 
 class NotTriedError(ValueError):
@@ -66,8 +70,8 @@ class Run:
 
     @property
     def split(self) -> str:
-        """The identities it is judged on; only final runs see the test identities."""
-        return "test" if self.phase == FINAL else "validation"
+        """The identities it is judged on."""
+        return "test" if self.phase in ON_TEST else "validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,9 @@ class Study:
     lengths: Sequence[int] = ()
     """Epochs that the losses of `of_lengths` are trained for."""
     of_lengths: Sequence[str] = ()
+    one_rate: float = 0.0
+    """Learning rate that the losses of `of_one_rate` are trained at in the end, whichever was chosen."""
+    of_one_rate: Sequence[str] = ()
 
     def planned(self, rows: Sequence[Row]) -> Iterator[Run]:
         """The runs that what is finished allows, in their order; those of `rows` are among them."""
@@ -114,15 +121,21 @@ class Study:
                 ]
                 yield from around[loss]
         tuned = {loss: self.chosen(rows, loss) for loss, own in around.items() if _all_finished(rows, own)}
+        yield from self._after_tuning(tuned)
+
+    def _after_tuning(self, tuned: Mapping[str, tuple[AlphaLoss, float]]) -> Iterator[Run]:
         for seed in self.seeds:
             for loss, found in tuned.items():
                 yield self._run(FINAL, loss, *found, seed)
         if self.varied in tuned:
             yield from self._varied(*tuned[self.varied])
         for epochs in self.lengths:
-            for loss in self.of_lengths:
-                if loss in tuned:
-                    yield replace(self._run(LENGTHS, loss, *tuned[loss]), epochs=epochs)
+            for loss in filter(tuned.__contains__, self.of_lengths):
+                yield replace(self._run(LENGTHS, loss, *tuned[loss]), epochs=epochs)
+        for loss in filter(tuned.__contains__, self.of_one_rate):
+            final, rate = tuned[loss]
+            if rate != self.one_rate:
+                yield self._run(ONE_RATE, loss, final, self.one_rate, self.seeds[-1])
 
     def _other_margins(self, final: AlphaLoss) -> list[AlphaLoss]:
         if final.margin.m == 0.0:
@@ -147,9 +160,8 @@ class Study:
                 head_rate=change.head_rate,
             )
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of runs of each phase."""
+    def sizes(self, rows: Sequence[Row]) -> dict[str, int]:
+        """Number of runs of each phase; how many are of "one rate" is told by what was chosen."""
         losses, (settings, around) = len(self.candidates), TUNING
         with_margin = sum(bool(self._other_margins(tried[0])) for tried in self.candidates.values())
         sizes = {
@@ -158,6 +170,7 @@ class Study:
             FINAL: losses * len(self.seeds),
             SCHEDULES: len(self.variations),
             LENGTHS: len(self.lengths) * len(self.of_lengths),
+            ONE_RATE: sum(run.phase == ONE_RATE for run in self.planned(rows)),
         }
         return {phase: size for phase, size in sizes.items() if size}
 
@@ -167,7 +180,7 @@ class Study:
             loss=ScheduledLoss(name=loss, final=final),
             rate=rate,
             seed=self.seeds[0] if seed is None else seed,
-            epochs=self.final_epochs if phase == FINAL else self.tuning_epochs,
+            epochs=self.final_epochs if phase in ON_TEST else self.tuning_epochs,
         )
 
     def tuning_rows(self, rows: Sequence[Row], loss: str, phases: Sequence[str] = TUNING) -> list[Row]:

@@ -16,7 +16,7 @@ from qmargin.protocols.verification import FARS, tar_name
 from qmargin.report._canvas import COLOUR, PLAIN, SETTINGS, Pen, pens_of
 from qmargin.report._legend import add_legend
 from study import FINAL, SCHEDULES, TUNING, Study
-from study_rows import Row
+from study_rows import Row, of_phase
 
 MARKERS = "os^DvPX"  # seven, beside five colours: no pair of the two comes twice
 PANELS = {  # column of the curves: label, logarithmic
@@ -37,7 +37,7 @@ def _pens(names: Iterable[str]) -> dict[str, Pen]:
 
 def tar_plot(study: Study, rows: Sequence[Row]) -> Figure:
     """TAR over FAR of the final runs, mean over the seeds; the bar is from the lowest to the highest seed."""
-    finals = [row for row in rows if row["phase"] == FINAL]
+    finals = of_phase(rows, FINAL)
     pens = _pens([loss for loss in study.candidates if any(row["loss"] == loss for row in finals)])
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     axes = figure.add_subplot()
@@ -84,7 +84,7 @@ def _forest(axes: Axes, rows: Sequence[Row], pens: Mapping[str, Pen]) -> None:
 
 def training_plot(curves: Sequence[Row], phase: str) -> Figure:
     """What training did, over epochs: mean over the seeds of a phase's runs, from the lowest to the highest shaded."""
-    own = [row for row in curves if row["phase"] == phase]
+    own = of_phase(curves, phase)
     pens = _pens(dict.fromkeys(row["loss"] for row in own))
     shown = {name: label for name, label in PANELS.items() if any(row.get(name) for row in own)}
     figure = Figure(figsize=(9.0, 0.6 + 2.5 * math.ceil(len(shown) / 2)), layout="constrained")
@@ -125,7 +125,7 @@ def settings_plot(study: Study, rows: Sequence[Row]) -> Figure:
     by_scale, by_support = figure.subplots(1, 2, sharey=True)
     for marker, (loss, pen) in zip(cycle(MARKERS), pens.items()):
         for phase, face in zip(TUNING, (pen.colour, COLOUR["surface"]), strict=True):
-            own = [row for row in tried[loss] if row["phase"] == phase]
+            own = of_phase(tried[loss], phase)
             look = {"color": pen.colour, "marker": marker, "markerfacecolor": face}
             for axes, column in ((by_scale, "scale"), (by_support, "support_size")):
                 along = axes is by_scale and phase == TUNING[0]
@@ -165,8 +165,8 @@ def write_plots(
             "settings": settings_plot(study, rows) if "settings" in phases else None,
             "tar": tar_plot(study, rows) if FINAL in phases else None,
             "differences": difference_plot(study, intervals, baselines) if intervals else None,
-            "training": training_plot(curves, FINAL) if any(row["phase"] == FINAL for row in curves) else None,
-            "schedules": training_plot(curves, SCHEDULES) if any(row["phase"] == SCHEDULES for row in curves) else None,
+            "training": training_plot(curves, FINAL) if of_phase(curves, FINAL) else None,
+            "schedules": training_plot(curves, SCHEDULES) if of_phase(curves, SCHEDULES) else None,
         }
         figures = {plot: figure for plot, figure in drawn.items() if figure is not None}
         files = {plot: f"{name}-{plot}.svg" for plot in figures}

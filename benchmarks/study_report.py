@@ -11,9 +11,9 @@ import numpy as np
 
 from qmargin._files import make_folder, write_text
 from qmargin.report._markdown import grid, markdown_text
-from study import FINAL, LENGTHS, SCHEDULES, TUNING, Study
+from study import FINAL, LENGTHS, ONE_RATE, SCHEDULES, TUNING, Study
 from study_plots import write_plots
-from study_rows import FIGURES, Row
+from study_rows import FIGURES, Row, of_phase
 
 MARK = "<!-- written by a script from here on; what stands above is kept -->"
 
@@ -79,8 +79,11 @@ def write_report(
         ),
         _section("Differences, drawn", "Filled: the interval excludes 0.", "", plots.get("differences")),
         _section("What training did", TRAINING_TEXT, _ends(rows), plots.get("training")),
-        _section(f"Schedules of {study.varied}", SCHEDULES_TEXT, _single(rows, SCHEDULES), plots.get("schedules")),
-        _section("Length of training", LENGTHS_TEXT, _single(rows, LENGTHS, "epochs")),
+        _section(
+            f"Schedules of {study.varied}", SCHEDULES_TEXT, _single(of_phase(rows, SCHEDULES)), plots.get("schedules")
+        ),
+        _section("Length of training", LENGTHS_TEXT, _single(of_phase(rows, LENGTHS), "epochs")),
+        _section("At one learning rate", ONE_RATE_TEXT, _single(_at_one_rate(study, rows), "learning rate")),
     ]
     kept, mark, _ = (path.read_text(encoding="utf-8") if path.exists() else f"# {title}\n\n{MARK}").partition(MARK)
     if not mark:
@@ -118,6 +121,12 @@ LENGTHS_TEXT = (
 )
 
 
+ONE_RATE_TEXT = (
+    "Final runs of the last seed at this rate, and losses for which another one was chosen; test identities, in "
+    "percent."
+)
+
+
 def _section(heading: str, text: str, table: str, plot: str | None = None) -> str:
     """A section; nothing where there is neither table nor plot yet."""
     if not table and plot is None:
@@ -128,8 +137,8 @@ def _section(heading: str, text: str, table: str, plot: str | None = None) -> st
 def _extent(study: Study, rows: Sequence[Row]) -> str:
     """How far the study is, and on what."""
     minutes = sum(float(row["minutes"]) for row in rows if row.get("minutes"))
-    counts = {phase: sum(row["phase"] == phase for row in rows) for phase in study.sizes}
-    planned = study.sizes
+    planned = study.sizes(rows)
+    counts = {phase: len(of_phase(rows, phase)) for phase in planned}
     lines = [
         f"* Runs: {', '.join(f'{counts[phase]} of {planned[phase]} {phase}' for phase in planned)}; "
         f"{minutes / 60.0:.1f} hours, {study.tuning_epochs} epochs for tuning, {study.final_epochs} for "
@@ -181,7 +190,7 @@ def _at_scale(row: Row, judged_by: str) -> str:
 
 
 def _figures(study: Study, rows: Sequence[Row]) -> str:
-    finals = [row for row in rows if row["phase"] == FINAL]
+    finals = of_phase(rows, FINAL)
     names = [name for name in FIGURES if any(row.get(name) for row in finals)]
     body = []
     for loss in study.candidates:
@@ -236,12 +245,12 @@ def _is_clear(row: Row) -> bool:
 
 def _deviation(rows: Sequence[Row], loss: str, figure: str) -> float:
     """Standard deviation of a figure over the seeds; 0 of a single one."""
-    values = [float(row[figure]) for row in rows if row["phase"] == FINAL and row["loss"] == loss]
+    values = [float(row[figure]) for row in of_phase(rows, FINAL) if row["loss"] == loss]
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def _ends(rows: Sequence[Row]) -> str:
-    finals = [row for row in rows if row["phase"] == FINAL]
+    finals = of_phase(rows, FINAL)
     shown = [name for name in ENDS if any(row.get(name) for row in finals)]
     body = [
         [loss, *(_end([row for row in finals if row["loss"] == loss], name) for name in shown)]
@@ -255,9 +264,22 @@ def _end(rows: Sequence[Row], name: str) -> str:
     return f"{np.mean(values):,.{ENDS[name].digits}f}" if values else ""
 
 
-def _single(rows: Sequence[Row], phase: str, *also: str) -> str:
-    """Runs of a phase, one a line: figures, the last line of the log; `also` are cells of the rows as they are."""
-    tried = [row for row in rows if row["phase"] == phase]
+def _at_one_rate(study: Study, rows: Sequence[Row]) -> list[Row]:
+    """The runs at the rate that losses are compared at; none before those of that phase are there."""
+    if not of_phase(rows, ONE_RATE):
+        return []
+    wanted = (f"{study.seeds[-1]:g}", f"{study.one_rate:g}")
+    tried = [*of_phase(rows, FINAL), *of_phase(rows, ONE_RATE)]
+    return [
+        row
+        for loss in study.candidates
+        for row in tried
+        if row["loss"] == loss and (row["seed"], row["learning rate"]) == wanted
+    ]
+
+
+def _single(tried: Sequence[Row], *also: str) -> str:
+    """One run a line: figures, the last line of the log; `also` are cells of the rows as they are."""
     names = [name for name in (*FIGURES, *ENDS) if any(row.get(name) for row in tried)]
     header = [ENDS[name].heading if name in ENDS else f"{name} (%)" for name in names]
     body = [

@@ -69,6 +69,11 @@ def read_rows(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
+def of_phase(rows: Sequence[Row], phase: str) -> list[Row]:
+    """The rows of one phase."""
+    return [row for row in rows if row["phase"] == phase]
+
+
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Write rows, atomically; what a row does not have is left empty."""
     text = io.StringIO()

@@ -12,7 +12,7 @@ import torch
 
 from qmargin._files import make_folder
 from qmargin.training import RunFolder, TrainConfig, train
-from study import Run, Study, finished, finished_runs
+from study import Run, Study, finished
 from study_rows import KEY, Row, last_logged, read_rows, write_rows
 
 PAUSE = 5.0  # seconds until a process looks again whether the others have finished what it waits for
@@ -32,8 +32,8 @@ def carry_on(
             that was killed.
     """
     make_folder(claims)
-    while len(finished_runs(study, rows := read_rows(path))) < sum(study.sizes.values()):
-        if not any(_carried_out(run, path, columns, carry_out, claims) for run in _missing(study, rows)):
+    while missing := _missing(study, rows := read_rows(path)):
+        if not any(_carried_out(run, path, columns, carry_out, claims) for run in missing):
             time.sleep(PAUSE)  # another process is at all that is possible now
     return rows
 

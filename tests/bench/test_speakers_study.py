@@ -128,7 +128,7 @@ def test_the_study_is_that_of_faces_in_names_of_speech(scripts: dict[str, Module
     same = zip(plan.candidates.values(), faces.CANDIDATES.values(), strict=True)
     assert all(replace(own[0], scale=1.0) == replace(other[0], scale=1.0) for own, other in same)
     assert {"AAM", "AM", "NormFace", "entmax 1.5", "A3M"} < set(plan.candidates)
-    assert (plan.judged_by, plan.higher_is_better, len(plan.seeds)) == ("EER", False, 3)
+    assert (plan.judged_by, plan.higher_is_better, len(plan.seeds), plan.one_rate) == ("EER", False, 3, 0.25)
     run = scripts["study"].Run(
         phase="final", loss=find_recipe("speakers-small").losses["qmargin"], rate=0.2, seed=2, epochs=7, head_rate=0.5
     )
@@ -170,6 +170,8 @@ def test_a_whole_study_of_voices(
         higher_is_better=False,
         varied="q",
         variations={"as chosen": study.Variation()},
+        one_rate=0.02,
+        of_one_rate=("AM", "q"),
     )
     monkeypatch.setattr(speakers, "config", config)
     monkeypatch.setattr(speakers, "study", lambda *_: small)
@@ -178,8 +180,11 @@ def test_a_whole_study_of_voices(
     monkeypatch.setattr(sys, "argv", [*words, "--tuning-epochs=1", "--final-epochs=1"])
     speakers.main()
     done = scripts["study_rows"].read_rows(rows)
-    assert [row["phase"] for row in done] == ["settings"] * 2 + ["around"] * 2 + ["final"] * 4 + ["schedules"]
-    assert {(row["phase"] == "final", row["split"], row["subjects"]) for row in done} == {
+    assert [row["phase"] for row in done] == ["settings"] * 2 + ["around"] * 2 + ["final"] * 4 + [
+        "schedules",
+        *["one rate"] * 2,
+    ]
+    assert {(row["phase"] in {"final", "one rate"}, row["split"], row["subjects"]) for row in done} == {
         (True, "test", "4"),
         (False, "validation", "4"),
     }

@@ -111,7 +111,7 @@ def test_other_margins_are_tried_around_the_best_and_may_be_chosen(
     around = [(run.loss.name, run.loss.final.margin.m, run.rate) for run in tar.done if run.phase == "around"]
     assert around == [("CosFace", 0.2, 0.05), ("CosFace", 0.3, 0.1), ("q", 0.0, 0.05)]  # a loss without one has none
     assert plan.chosen(rows, "CosFace") == (CosFace(0.3, 4.0), 0.1)
-    assert plan.sizes == {"settings": 3, "around": 3, "final": 4, "schedules": 2}
+    assert plan.sizes(rows) == {"settings": 3, "around": 3, "final": 4, "schedules": 2}
 
 
 def test_the_lengths_come_last_at_the_chosen_settings(
@@ -119,13 +119,41 @@ def test_the_lengths_come_last_at_the_chosen_settings(
 ) -> None:
     plan = replace(plan, lengths=(2, 6), of_lengths=("q", "CosFace"))
     tar = Tar()
-    carried(scripts, plan, tmp_path / "rows.csv", tar)
+    rows = carried(scripts, plan, tmp_path / "rows.csv", tar)
     last = tar.done[-4:]
     assert [(run.phase, run.loss.name, run.epochs, run.seed, run.rate, run.split) for run in last] == [
         ("lengths", loss, epochs, 3, 0.05, "validation") for epochs in (2, 6) for loss in ("q", "CosFace")
     ]
     assert last[0].loss.final == QMargin(1.5, 0.1, 3.0)
-    assert plan.sizes["lengths"] == 4
+    assert plan.sizes(rows)["lengths"] == 4
+
+
+def test_losses_chosen_at_another_rate_are_trained_at_the_one_rate_too(
+    scripts: dict[str, ModuleType], plan: Any, tmp_path: Path
+) -> None:
+    plan = replace(plan, one_rate=0.1, of_one_rate=("CosFace", "q", "fast"))
+    plan = replace(plan, candidates={**plan.candidates, "fast": [CosFace(0.2, 4.0)]})
+
+    class Fast(Tar):
+        def __call__(self, run: Any) -> dict[str, str]:
+            told = super().__call__(run)
+            return {**told, JUDGED: f"{run.rate:.5f}"} if run.loss.name == "fast" else told
+
+    tar = Fast()
+    rows = carried(scripts, plan, tmp_path / "rows.csv", tar)
+    last = tar.done[-2:]
+    assert [(run.phase, run.loss.name, run.rate, run.seed, run.epochs, run.split) for run in last] == [
+        ("one rate", loss, 0.1, 4, 2, "test") for loss in ("CosFace", "q")
+    ]
+    assert last[1].loss.final == QMargin(1.5, 0.1, 3.0)
+    assert plan.sizes(rows)["one rate"] == 2
+    shown = scripts["study_report"]._at_one_rate(plan, rows)
+    assert [(row["loss"], row["phase"], row["seed"], row["learning rate"]) for row in shown] == [
+        ("CosFace", "one rate", "4", "0.1"),
+        ("q", "one rate", "4", "0.1"),
+        ("fast", "final", "4", "0.1"),
+    ]
+    assert scripts["study_report"]._at_one_rate(plan, [row for row in rows if row["phase"] != "one rate"]) == []
 
 
 def test_a_sharper_end_is_reached_from_the_chosen_scale(scripts: dict[str, ModuleType], plan: Any) -> None:
