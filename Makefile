@@ -27,21 +27,24 @@ demo: setup ## train Q-Margin, ArcFace and CosFace on the ORL faces and write ru
 # glibc keeps what is freed from step to step: docs/performance.md, "Memory that a CPU keeps"
 KEEP := glibc.malloc.mmap_threshold=8000000000:glibc.malloc.trim_threshold=8000000000:glibc.malloc.top_pad=268435456
 
+# of the backbone; bfloat16 is the faster one on a CPU with units for it (lscpu says avx512_bf16)
+PRECISION ?= float32
+
 # two processes share the runs of a study, each trains with one thread; the second ends when the first is stopped
 study-faces study-speakers: export GLIBC_TUNABLES := $(KEEP)
-study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.csv; hours, goes on where it stopped
+study-faces: setup ## compare the losses on real faces, MANIFEST=faces/manifest.csv [PRECISION=bfloat16]; hours, goes on where it stopped
 	mkdir -p runs
-	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" > runs/faces-small-second.log 2>&1 & \
+	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" --precision $(PRECISION) > runs/faces-small-second.log 2>&1 & \
 	second=$$!; trap "kill $$second 2>/dev/null" EXIT INT TERM; \
-	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" && \
+	$(BIN)/python benchmarks/faces_small.py --manifest "$(MANIFEST)" --precision $(PRECISION) && \
 	{ wait $$second || echo "the second process ended early (runs/faces-small-second.log); the first did its runs"; }
 	$(BIN)/python benchmarks/faces_small_report.py --out runs/faces-small
 
-study-speakers: setup ## compare the losses on real voices, MANIFEST=speech/manifest.csv; hours, goes on where it stopped
+study-speakers: setup ## compare the losses on real voices, MANIFEST=speech/manifest.csv [PRECISION=bfloat16]; hours, goes on where it stopped
 	mkdir -p runs
-	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" > runs/speakers-small-second.log 2>&1 & \
+	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" --precision $(PRECISION) > runs/speakers-small-second.log 2>&1 & \
 	second=$$!; trap "kill $$second 2>/dev/null" EXIT INT TERM; \
-	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" && \
+	$(BIN)/python benchmarks/speakers_small.py --manifest "$(MANIFEST)" --precision $(PRECISION) && \
 	{ wait $$second || echo "the second process ended early (runs/speakers-small-second.log); the first did its runs"; }
 	$(BIN)/python benchmarks/speakers_small_report.py --manifest "$(MANIFEST)" --out runs/speakers-small
 

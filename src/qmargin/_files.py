@@ -41,6 +41,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_left(path: Path) -> None:
+    """Remove what processes that were killed within `replacing(path)` have left; nobody may be writing `path` now."""
+    for left in path.parent.glob(f".{path.name}.*.tmp"):
+        if left.name.removeprefix(f".{path.name}.").removesuffix(".tmp").isdecimal():
+            left.unlink(missing_ok=True)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which must not exist; on success it is renamed to `path`.
@@ -51,8 +58,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         ValueError: `path` exists, or the folder cannot be written (its parent is missing, the disk is full).
     """
-    if path.exists():
-        raise ValueError(f"{path} exists: give a folder that does not, or remove it first")
+    check_new(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
@@ -62,6 +68,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise ValueError(cannot_write(path, error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new(path: Path) -> None:
+    """Refuse a folder to write that is there."""
+    if path.exists():
+        raise ValueError(f"{path} exists: give a folder that does not, or remove it first")
 
 
 def publish_folder(temporary: Path, path: Path) -> None:

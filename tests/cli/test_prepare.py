@@ -36,6 +36,11 @@ def test_bad_input_is_one_line_and_status_2(faces: Path, tmp_path: Path, capsys:
             "it is empty, 0 bytes",
         ),
         (["check", str(faces)], "has no prepared.json"),
+        (["check", str(tmp_path / "nothere")], "nothere: give one that qmargin prepare wrote"),
+        (
+            ["faces", str(faces), "--from", "folder", "--to", "rec", "--out", str(tmp_path / "out"), "--seed", "3"],
+            "--seed is of tar shards alone",
+        ),
         (["face"], "did you mean 'faces'?"),
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -43,3 +48,14 @@ def test_bad_input_is_one_line_and_status_2(faces: Path, tmp_path: Path, capsys:
         assert stopped.value.code == 2
         assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_unused_landmarks_are_counted(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = "1,2,5,2,3,4,1,6,5,6"
+    table = tmp_path / "landmarks.csv"
+    paths = ("al/1.jpg", "bo/1.jpg", "cy/1.jpg")
+    table.write_text("path,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5\n" + "".join(f"{path},{row}\n" for path in paths))
+    out = tmp_path / "out"
+    main(["prepare", "faces", str(faces), "--from", "folder", "--to", "tar", "--out", str(out), "--align", str(table)])
+    said = " ".join(capsys.readouterr().out.split())
+    assert said == f"saved: {out}, 2 images of 2 identities; 1 rows of {table} are of no image"

@@ -139,7 +139,9 @@ def test_what_does_not_fit_together_is_refused(
     words = ["score", str(corpus / "trials"), "--embeddings", str(corpus / "e.npz"), "--out", str(tmp_path / "out")]
     assert "--norm and --cohort go together" in refused(capsys, *words, "--norm", "s-norm")
     cohort = ["--norm", "as-norm1", "--cohort", str(corpus / "cohort.npz")]
-    assert "as-norm needs one" in refused(capsys, *words, *cohort)
+    assert "--norm as-norm1 needs --top-n N, 2 or more (300 is" in refused(capsys, *words, *cohort)
+    cohort[1] = "s-norm"
+    assert "leave --top-n 5 out, or give --norm as-norm1" in refused(capsys, *words, *cohort, "--top-n", "5")
     few = tmp_path / "few.npz"
     found = read_vectors(corpus / "e.npz")
     VectorSet(found.ids[1:], found.vectors[1:]).save(few)

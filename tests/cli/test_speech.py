@@ -102,20 +102,20 @@ def test_embed_finds_recordings_by_folder_or_by_list(run: Path, voices: Path, tm
 
 def test_evaluate_scores_trial_lists(run: Path, voices: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["evaluate", str(run), "--trials", str(voices / "trials"), "--audio", str(voices), "--resamples", "40"])
-    scored = read_scores(run / "trials" / "scores.txt")
-    vectors = read_vectors(run / "trials" / "embeddings.npz")
+    scored = read_scores(run / "trials" / "trials" / "scores.txt")
+    vectors = read_vectors(run / "trials" / "trials" / "embeddings.npz")
     unit = vectors.vectors / np.linalg.norm(vectors.vectors, axis=1, keepdims=True)
     pairs = [line.split()[1:] for line in (voices / "trials").read_text().splitlines()]
     rows = vectors.locate(np.array(pairs).ravel(), "the trials").reshape(-1, 2)
     np.testing.assert_allclose(scored.scores, (unit[rows[:, 0]] * unit[rows[:, 1]]).sum(axis=1), atol=1e-5)
-    (report,) = json.loads((run / "trials" / "metrics.json").read_text())["lists"]
+    (report,) = json.loads((run / "trials" / "trials" / "metrics.json").read_text())["lists"]
     assert (report["genuine"], report["impostor"], report["speakers"]) == (4, 24, 4)
     trials = ("evaluate", run, "--trials", voices / "trials", "--audio", voices, "--weights", "best")
     for also in ((), ("--norm", "s-norm")):
         assert "has no best.safetensors: only a training with" in refused(capsys, *trials, *also)
     by_list = ["--trials", str(voices / "trials"), "--audio-list", str(voices / "wav.scp"), "--resamples", "40"]
     main(["evaluate", str(run), *by_list])
-    np.testing.assert_allclose(read_scores(run / "trials" / "scores.txt").scores, scored.scores, atol=1e-5)
+    np.testing.assert_allclose(read_scores(run / "trials" / "trials" / "scores.txt").scores, scored.scores, atol=1e-5)
 
 
 def unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -138,7 +138,7 @@ def test_evaluate_normalises_on_the_training_speakers_and_calibrates_on_the_vali
     trials = ["evaluate", str(run), "--trials", str(voices / "trials"), "--audio", str(voices), "--resamples", "40"]
     main([*trials, "--norm", "as-norm1", "--top-n", "3", "--calibrate"])
     assert "cohort: 5 training speakers, 10 of their 10 utterances" in capsys.readouterr().out
-    tested = read_vectors(run / "trials" / "embeddings.npz")
+    tested = read_vectors(run / "trials" / "trials" / "embeddings.npz")
     train, held = (embed_run(RunFolder(run), split) for split in ("train", "validation"))
     means = np.stack([train.vectors[train.identities == name].mean(axis=0) for name in np.unique(train.identities)])
     cohort = unit(means)
@@ -153,29 +153,33 @@ def test_evaluate_normalises_on_the_training_speakers_and_calibrates_on_the_vali
     rows = [line.split()[1:] for line in (voices / "trials").read_text().splitlines()]
     sides = unit(tested.vectors)[tested.locate(np.array(rows).ravel(), "trials")].reshape(len(rows), 2, -1)
     expected = learned({"score": [as_norm(first, second, cohort) for first, second in sides]})
-    found = read_scores(run / "trials" / "scores.txt").scores
+    found = read_scores(run / "trials" / "trials" / "scores.txt").scores
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
-    (report,) = json.loads((run / "trials" / "metrics.json").read_text())["lists"]
+    (report,) = json.loads((run / "trials" / "trials" / "metrics.json").read_text())["lists"]
     assert "Cllr" in report["figures"]
     assert report["scoring"]["score"] == "as-norm1, top 3"
     assert "all pairs of the 3 validation speakers" in report["scoring"]["calibration"]
 
     main([*trials, "--norm", "s-norm", "--cohort-utterances", "1"])
     assert "cohort: 5 training speakers, 5 of their 10 utterances" in capsys.readouterr().out
-    assert len(read_vectors(run / "trials" / "cohort.npz").ids) == 5
+    assert len(read_vectors(run / "trials" / "trials" / "cohort.npz").ids) == 5
 
 
 def test_normalisation_and_calibration_say_what_they_need(
     run: Path, voices: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trials = ("evaluate", run, "--trials", voices / "trials", "--audio", voices)
-    assert "as-norm needs one (300 is usual)" in refused(capsys, *trials, "--norm", "as-norm1")
+    for top in ((), ("--top-n", 1)):
+        said = refused(capsys, *trials, "--norm", "as-norm1", "--calibrate", *top)
+        assert "--norm as-norm1 needs --top-n N, 2 or more (300 is usual; at most as many as" in said
+    said = refused(capsys, *trials, "--norm", "s-norm", "--top-n", 3)
+    assert "--norm s-norm takes the whole cohort: leave --top-n 3 out, or give --norm as-norm1" in said
     said = refused(capsys, *trials, "--norm", "as-norm1", "--top-n", 6)
     assert "the cohort must hold at least 6 members, got 5" in said
     few = ("--norm", "s-norm", "--cohort-utterances", 0)
     assert "--cohort-utterances must be at least 1, got 0" in refused(capsys, *trials, *few)
     assert "--top-n 3 is of as-norm: give --norm" in refused(capsys, *trials, "--top-n", 3)
-    for option in (("--calibrate",), ("--top-n", 3)):
+    for option in (("--calibrate",), ("--top-n", 3), ("--speakers", voices / "utt2spk"), ("--no-intervals",)):
         assert "are of trial lists: give --trials LIST" in refused(capsys, "evaluate", run, *option)
 
 
@@ -215,7 +219,7 @@ def test_trials_are_checked_before_anything_is_embedded(
 @pytest.mark.parametrize(
     ("people", "says"),
     [
-        (0, "no sample is in the split 'validation'"),
+        (0, "pairs of the validation speakers, got 0 utterances of 0 speakers, which have no pair of one kind: train"),
         (1, "pairs of the validation speakers, got 2 utterances of 1 speakers, which have no pair of one kind"),
     ],
 )
@@ -239,7 +243,7 @@ def test_options_that_nothing_would_take_are_refused_by_name(
     said = refused(capsys, *trials, "--cohort-utterances", 5)
     assert "--cohort-utterances 5 is of score normalisation: give --norm" in said
     said = refused(capsys, "evaluate", run, "--cohort-utterances", 20)
-    assert "--cohort-utterances and --calibrate are of trial lists: give --trials LIST" in said
+    assert "--calibrate, --speakers and --no-intervals are of trial lists: give --trials LIST" in said
     for words in (trials, ("evaluate", run)):
         said = refused(capsys, *words, "--worst-far", 0.01)
         assert "--worst-far says which of the worst errors are errors: give --worst N too" in said
@@ -267,7 +271,7 @@ def test_a_recording_under_two_names_is_embedded_once(run: Path, voices: Path, t
     for place in (("--audio", tmp_path / "audio"), ("--audio-list", tmp_path / "wav.scp")):
         words = ("evaluate", run, "--trials", tmp_path / "list", *place, "--resamples", 40)
         main([str(word) for word in words])
-        scored = read_scores(run / "trials" / "scores.txt")
+        scored = read_scores(run / "trials" / "list" / "scores.txt")
         assert scored.scores[pairs.index(("id8/again/0.wav", "id8/video/0.wav"))] == pytest.approx(1.0, abs=1e-6)
 
 

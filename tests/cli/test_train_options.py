@@ -7,6 +7,7 @@ import pytest
 from tests.voices import write_voices
 
 from qmargin.cli import main
+from qmargin.recipes import FACE_SETS
 from qmargin.training.log import read_log
 
 TINY = """
@@ -15,7 +16,7 @@ TINY = """
 """
 
 MORE = """
---validation.every 2 --validation.watch identities.eer --data.validation-identities 6 --averaging.ema 0.9
+--validation.every 2 --validation.watch identities.eer --data.validation-identities 6 --averaging.ema 0.3
 --gradient-accumulation 2 --loss qmargin-support --precision float16
 """
 
@@ -65,6 +66,36 @@ def test_the_data_may_be_of_another_kind_than_the_recipes(
     assert "--data.source.train PATH" in capsys.readouterr().out
 
 
+def test_lists_of_a_recipe_that_are_not_there_are_named_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.rec").touch()
+    train = ("train", "faces-ms1mv3-r18", "--out", "run", "--data.source.path", "own.rec")
+    said = refused(capsys, *train)
+    assert f"3 of the validation.bins of this run are not there: {tmp_path / 'ms1mv3' / 'lfw.bin'}, " in said
+    assert "with --validation.bins A B, or train without validation: --validation.every None --validation.bins" in said
+    said = refused(capsys, *train, "--validation.every", "None")
+    assert "or set none of them: --validation.bins without a file," in said.replace("│ ", "")
+    said = refused(capsys, *train, "--validation.every", "None", "--validation.bins")  # which goes on to the data
+    assert "own.rec is empty" in said
+
+
+def test_resuming_what_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    again = ["train", "faces-orl", "--out", "first", "--resume", *TINY.split(), "--max-steps", "1"]
+    main(again)
+    assert "\nno run in first yet: starting from step 0\n" in capsys.readouterr().out
+    main(again)
+    assert "starting from step 0" not in capsys.readouterr().out
+    Path("first/checkpoint.safetensors").unlink()
+    Path("first/log.csv").unlink()
+    main(again)
+    assert "\nno checkpoint in first yet: starting from step 0\n" in capsys.readouterr().out
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit):
@@ -103,3 +134,13 @@ def test_missing_noise_is_refused_before_there_is_a_run(tmp_path: Path, capsys: 
     assert "RecordedNoise: no folder" in said
     assert "--data.augmentation.noise.kind SyntheticNoise needs no set, None adds no noise" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_the_list_of_recipes_has_a_row_for_each_public_set(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train"])
+    said = capsys.readouterr().out
+    rows = [line.split()[0] for line in said.splitlines() if line.startswith("  faces-")]
+    assert [row for row in rows if row.endswith("-NETWORK")] == [f"faces-{name}-NETWORK" for name in FACE_SETS]
+    assert len(rows) == len(FACE_SETS) + 2  # and two more of faces with a suffix
+    assert "NETWORK is one of r18, r34, r50, r100, r200, mobilefacenet" in said
+    assert "faces-glint360k" not in said.split("Losses of")[1]  # the same names as those of others

@@ -45,6 +45,14 @@ def test_a_prepared_folder_is_read_as_any_other(save_image: Save, tmp_path: Path
     assert read_image_folder(out, "train").paths == ("a/1.png", "b/1.png", "b/2.png")
     prepare_faces(out, "folder", tmp_path / "again", "rec")
     assert len(read_face_records(tmp_path / "again" / "train.rec")) == 3
+    (out / "b" / "2.png").rename(out / "b" / "3.png")
+    with pytest.raises(
+        ValueError,
+        match=r"2 images of .*out are not as its manifest.csv lists them, added or gone: b/2.png, b/3.png; copy .* "
+        r"\(to use it as it is, remove identities.csv, manifest.csv, prepared.json, skipped.csv\)",
+    ):
+        read_image_folder(out, "train")
+    (out / "b" / "3.png").rename(out / "b" / "2.png")
     (out / "notes.txt").touch()
     with pytest.raises(ValueError, match=r"1 files are beside them \(notes.txt\); move them"):
         read_image_folder(out, "train")
@@ -57,9 +65,9 @@ def test_a_prepared_folder_is_read_as_any_other(save_image: Save, tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
-        (b"a/1\n.png", "train", r"sample 1: the path 'a/1\\n.png' has a line break or is not UTF-8: rename the file"),
-        (b"a/1\xff.png", "train", r"sample 1: the path 'a/1\\udcff.png' has a line break or is not UTF-8"),
-        (b"a\r/1.png", "train", r"sample 0: the path 'a\\r/1.png' has a line break or is not UTF-8"),
+        (b"a/1\n.png", "train", r"^'.*/a': the path 'a/1\\n.png' has a line break or is not UTF-8: rename the file"),
+        (b"a/1\xff.png", "train", r"^'.*/a': the path 'a/1\\udcff.png' has a line break or is not UTF-8"),
+        (b"a\r/1.png", "train", r"^'.*/a\\r': the path 'a\\r/1.png' has a line break or is not UTF-8"),
         (b"a/1.png", "dev", r"the split must be one of train, validation, test, got 'dev'"),
     ],
 )

@@ -28,10 +28,12 @@ from qmargin.data import (
     read_manifest,
     read_shards,
 )
-from qmargin.data.prepare import Goal, Kind, read_landmarks
+from qmargin.data.landmarks import read_landmarks
+from qmargin.data.prepare_source import Goal, Kind
 from qmargin.data.recordio import RecordWriter, read_index
 
 Save = Callable[..., Path]
+TEMPLATE_ROW = ",".join(f"{value}" for value in FACE_TEMPLATE.ravel())
 READERS: dict[str, Callable[[Path], Manifest | PackedSamples]] = {
     "folder": lambda folder: read_manifest(folder / "manifest.csv"),
     "rec": lambda folder: read_face_records(folder / "train.rec"),
@@ -61,7 +63,10 @@ def test_every_image_arrives_byte_for_byte_under_its_label(faces: Path, tmp_path
         prepare_faces(faces, "folder", tmp_path / "first", "rec")
         source = tmp_path / "first" / "train.rec"
     seen: list[tuple[int, int]] = []
-    result = prepare_faces(source, kind, tmp_path / "out", to, per_shard=4, progress=lambda *count: seen.append(count))
+    per_shard = 4 if to == "tar" else None
+    result = prepare_faces(
+        source, kind, tmp_path / "out", to, per_shard=per_shard, progress=lambda *count: seen.append(count)
+    )
     assert (result.images, result.identities, result.skipped) == (6, 3, ())
     assert seen == [(done, 6) for done in range(1, 7)]
     samples = READERS[to](tmp_path / "out")
@@ -157,11 +162,13 @@ def test_an_identity_that_lost_all_images_leaves_a_gap(faces: Path, tmp_path: Pa
     assert read_face_records(tmp_path / "out" / "train.rec").names == ("00000000", "00000002")
 
 
-def test_a_set_without_a_good_image_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "faces" / "al").mkdir(parents=True)
-    (tmp_path / "faces" / "al" / "1.jpg").touch()
-    with pytest.raises(ValueError, match=r"no image of .*faces is good; the first is bad because: .*it is empty"):
-        prepare_faces(tmp_path / "faces", "folder", tmp_path / "out", "rec", skip_bad=True)
+def test_a_set_without_a_good_image_is_refused_with_the_most_frequent_reasons(faces: Path, tmp_path: Path) -> None:
+    for path in faces.glob("*/*"):
+        path.write_bytes(b"" if path.parent.name == "cy" else b"text")
+    with pytest.raises(
+        ValueError, match=r"no image of .*faces is good: 3 as in: .*al/7.jpg: its content is none.* \| 3 a"
+    ):
+        prepare_faces(faces, "folder", tmp_path / "out", "rec", skip_bad=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -176,6 +183,7 @@ def test_damaged_records_are_left_out_on_request(faces: Path, tmp_path: Path, ro
     data = bytearray(path.read_bytes())
     data[offset + damage] = 0xFF  # its magic word, or its flag
     path.write_bytes(data)
+    (tmp_path / "first" / "prepared.json").unlink()  # as of a set that somebody else wrote
     with pytest.raises(ValueError, match=rf"record at byte {offset:,} of .*train.rec (has not the magic|is damaged)"):
         prepare_faces(path, "rec", tmp_path / "out", "rec")
     result = prepare_faces(path, "rec", tmp_path / "out", "rec", skip_bad=True)
@@ -247,10 +255,24 @@ def test_a_folder_that_exists_is_not_touched(faces: Path) -> None:
     assert len(read_image_folder(faces, "train")) == 6
 
 
-def test_two_images_of_one_name_are_refused(faces: Path, tmp_path: Path) -> None:
-    (faces / "bo" / "1.png").write_bytes((faces / "bo" / "1.jpg").read_bytes())  # a JPEG by another name
-    with pytest.raises(ValueError, match=r"two images would be written as bo/1.jpg: rename one of them"):
-        prepare_faces(faces, "folder", tmp_path / "out", "folder")
+def test_two_images_of_one_name_are_refused_before_an_image_is_decoded(
+    faces: Path, tmp_path: Path, save_image: Save
+) -> None:
+    def refuse(_done: int, _total: int) -> None:
+        raise AssertionError("an image was decoded")
+
+    again = faces / "bo" / "1.png"
+    again.write_bytes((faces / "bo" / "1.jpg").read_bytes())  # a JPEG by another name
+    with pytest.raises(ValueError, match=r"two images would be written as bo/1.jpg: rename bo/1.jpg or bo/1.png"):
+        prepare_faces(faces, "folder", tmp_path / "out", "folder", progress=refuse)
+    again.unlink()
+    save_image("faces/bo/1.png")  # another picture, in another format: aligned, both are JPEG
+    table = landmarks(tmp_path, *(f"{path},{TEMPLATE_ROW}" for path in ("bo/1.jpg", "bo/1.png")))
+    with pytest.raises(ValueError, match=r"two images would be written as bo/1.jpg: rename bo/1.jpg or bo/1.png"):
+        prepare_faces(faces, "folder", tmp_path / "out", "folder", landmarks=table, progress=refuse)
+    assert prepare_faces(faces, "folder", tmp_path / "out", "folder").images == 7
+    again.write_bytes(b"")  # is left out, and takes no name
+    assert prepare_faces(faces, "folder", tmp_path / "some", "folder", skip_bad=True).images == 6
 
 
 def landmarks(folder: Path, *rows: str) -> Path:
@@ -280,11 +302,23 @@ def test_images_without_landmarks_are_bad(faces: Path, tmp_path: Path) -> None:
     table = landmarks(tmp_path, "al/7.jpg," + ",".join(["1"] * 10))
     with pytest.raises(ValueError, match=r"cannot align al/7.jpg: landmarks must be finite and not all one point"):
         prepare_faces(faces, "folder", tmp_path / "out", "rec", landmarks=table)
-    table = landmarks(tmp_path, "al/7.jpg," + ",".join(f"{value}" for value in FACE_TEMPLATE.ravel()))
+    table = landmarks(tmp_path, f"al/7.jpg,{TEMPLATE_ROW}")
     with pytest.raises(ValueError, match=r"bo/1.jpg has no landmarks; give a row for every image"):
         prepare_faces(faces, "folder", tmp_path / "out", "rec", landmarks=table)
     result = prepare_faces(faces, "folder", tmp_path / "out", "rec", landmarks=table, skip_bad=True)
-    assert (result.images, len(result.skipped)) == (1, 5)
+    assert (result.images, len(result.skipped), result.unused_landmarks) == (1, 5, 0)
+
+
+def test_landmarks_of_other_paths_are_refused_and_unused_ones_counted(faces: Path, tmp_path: Path) -> None:
+    rows = [f"photos/{name},{TEMPLATE_ROW}" for name in ("al/7.jpg", "bo/1.jpg")]
+    other = r"no path of .*landmarks.csv is one of .*faces: they have 'photos/al/7.jpg', the source 'al/7.jpg'; write"
+    with pytest.raises(ValueError, match=other):
+        prepare_faces(faces, "folder", tmp_path / "out", "rec", landmarks=landmarks(tmp_path, *rows), skip_bad=True)
+    with pytest.raises(ValueError, match=r"they have no row, the source 'al/7.jpg'"):
+        prepare_faces(faces, "folder", tmp_path / "out", "rec", landmarks=landmarks(tmp_path), skip_bad=True)
+    table = landmarks(tmp_path, *rows, f"al/7.jpg,{TEMPLATE_ROW}")
+    result = prepare_faces(faces, "folder", tmp_path / "out", "rec", landmarks=table, skip_bad=True)
+    assert (result.images, result.unused_landmarks) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -382,3 +416,104 @@ def test_an_unknown_split_is_refused_before_anything_is_written(faces: Path, tmp
     with pytest.raises(ValueError, match=r"the split must be one of train, validation, test, got 'dev'"):
         prepare_faces(faces, "folder", tmp_path / "out", "tar", split="dev")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_split_that_would_be_lost_is_refused(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"a .rec file knows no splits.* takes the split train, got 'test'; --to folder"
+    ):
+        prepare_faces(faces, "folder", tmp_path / "out", "rec", split="test")
+    prepare_faces(faces, "folder", tmp_path / "tested", "folder", split="test")
+    prepare_faces(faces, "folder", tmp_path / "rec", "rec")
+    with pytest.raises(ValueError, match=r"takes the split train, got 'test'"):
+        prepare_faces(tmp_path / "tested", "folder", tmp_path / "out", "rec")
+    with pytest.raises(ValueError, match=r"takes the split train, got 'validation'"):
+        prepare_faces(tmp_path / "rec" / "train.rec", "rec", tmp_path / "out", "rec", split="validation")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["faces", "rec", "tested"]
+
+
+def test_a_prepared_folder_keeps_its_split(faces: Path, tmp_path: Path) -> None:
+    prepare_faces(faces, "folder", tmp_path / "tested", "folder", split="test")
+    for name, asked in (("a", None), ("b", "test")):
+        prepare_faces(tmp_path / "tested", "folder", tmp_path / name, "tar", split=asked)
+        assert set(read_shards(tmp_path / name).people.splits) == {"test"}
+    with pytest.raises(
+        ValueError, match=r"tested was prepared with the split test, asked was train: leave --split out"
+    ):
+        prepare_faces(tmp_path / "tested", "folder", tmp_path / "out", "tar", split="train")
+
+
+def test_options_of_tar_shards_are_refused_elsewhere(faces: Path, tmp_path: Path) -> None:
+    for to in ("folder", "rec"):
+        for options, flags in (({"seed": 0}, "--seed"), ({"per_shard": 5, "seed": 1}, "--per-shard, --seed")):
+            with pytest.raises(ValueError, match=rf"{flags} is of tar shards alone, got --to {to}: leave it out"):
+                prepare_faces(faces, "folder", tmp_path / "out", to, **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"prepare_faces.seed must be an integer >= 0, got -1"):
+        prepare_faces(faces, "folder", tmp_path / "out", "tar", seed=-1)
+
+
+def test_a_folder_within_the_source_is_refused_and_parents_are_made(faces: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.symlink_to(faces)
+    for source, inside in ((faces, "rec"), (faces, "al/rec"), (faces, "al/../rec"), (linked, "rec")):
+        with pytest.raises(ValueError, match=rf"--out .*rec lies in the source .*{source.name}, and would be read as"):
+            prepare_faces(source, "folder", faces / inside, "rec")
+    assert sorted(path.name for path in faces.iterdir()) == ["al", "bo", "cy"]
+    prepare_faces(faces, "folder", tmp_path / "no" / "such" / "out", "rec")
+    assert check_prepared(tmp_path / "no" / "such" / "out", contents=True)
+
+
+def test_a_folder_in_place_of_a_record_file_is_named(faces: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"faces is a folder, --from rec takes a file and its .idx: give .*faces/train.rec"
+    ):
+        prepare_faces(faces, "rec", tmp_path / "out", "tar")
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_prepared_record_file_is_verified_when_it_is_converted_again(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, skip_bad: bool
+) -> None:
+    prepare_faces(faces, "folder", tmp_path / "rec", "rec")
+    monkeypatch.setattr("qmargin.data.prepared.SMALL", 100)  # so that opening it compares sizes alone
+    path = tmp_path / "rec" / "train.rec"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\xff\xd8\xff") + 40] ^= 1  # within an image that is decoded nevertheless
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"1 files of .*rec are not as they were written: train.rec; copy or prepare"):
+        prepare_faces(path, "rec", tmp_path / "out", "tar", skip_bad=skip_bad)
+    assert not (tmp_path / "out").exists()
+
+
+def damage(folder: Path, how: str) -> None:
+    if how == "gone":
+        shutil.rmtree(folder / "cy")
+    elif how == "moved":
+        (folder / "al" / "7.jpg").rename(folder / "bo" / "7.jpg")
+        shutil.copy(folder / "bo" / "1.jpg", folder / "al" / "7.jpg")
+    elif how == "copied":
+        shutil.copy(folder / "al" / "7.jpg", folder / "bo" / "7.jpg")
+    else:
+        shutil.copytree(folder / "al", folder / "di")
+
+
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        ("gone", "3 files of .* cy/1.webp, cy/2.bmp, cy/3.ppm;"),
+        ("moved", r"2 files of .* al/7.jpg, bo \(1 more than manifest.csv lists\);"),
+        ("copied", r"1 files of .* bo \(1 more than manifest.csv lists\);"),
+        ("another", r"1 files of .* di \(1 more than manifest.csv lists\);"),
+    ],
+)
+def test_a_prepared_folder_is_verified_when_it_is_converted_again(
+    faces: Path, tmp_path: Path, how: str, what: str
+) -> None:
+    prepare_faces(faces, "folder", tmp_path / "set", "folder")
+    damage(tmp_path / "set", how)
+    for check in (
+        lambda: prepare_faces(tmp_path / "set", "folder", tmp_path / "out", "rec", skip_bad=True),
+        lambda: check_prepared(tmp_path / "set", contents=True),
+    ):
+        with pytest.raises(ValueError, match=what):
+            check()

@@ -156,3 +156,20 @@ def test_a_prepared_folder_is_verified_when_it_is_opened(save_image: Save, tmp_p
     assert len(source.read()) == 2
     with pytest.raises(ValueError, match=r"has no prepared.json, so there are no checksums to verify"):
         replace(source, verify=True).read()
+
+
+def test_prepared_folders_are_verified_when_they_are_opened(save_image: Save, tmp_path: Path) -> None:
+    for seed, name in enumerate(("al/1.png", "al/2.png", "bo/1.png")):
+        save_image(f"faces/{name}", seed=seed)
+    save_image("test/cy/1.png")
+    out = tmp_path / "out"
+    prepare_faces(tmp_path / "faces", "folder", out, "folder")
+    source = ImageFolders(train=out, test=tmp_path / "test")
+    assert len(source.read()) == 4
+    (out / "al" / "2.png").rename(out / "bo" / "2.png")
+    with pytest.raises(ValueError, match=r"2 images of .*out are not as .* added or gone: al/2.png, bo/2.png"):
+        source.read()
+    (out / "bo" / "2.png").rename(out / "al" / "2.png")
+    (out / "identities.csv").write_text("label,identity\n0,bo\n1,al\n")
+    with pytest.raises(ValueError, match=r"1 files of .*out are not as they were written: identities.csv"):
+        source.read()

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from qmargin.export import model_card, read_trained
 from qmargin.training import RunFolder
 
@@ -26,6 +28,19 @@ def test_figures_of_the_folder_stand_in_it(run: RunFolder) -> None:
         report.unlink()
     assert "| EER |\n|---|\n| 12.5 |" in card
     assert "None was computed" not in card
+
+
+@pytest.mark.parametrize("given", ["/home/jo/secret runs/", "../jo/", "runs/", ""])
+def test_figures_name_the_run_by_its_folder_alone(run: RunFolder, given: str) -> None:
+    report = run.path / "metrics-test.md"
+    cell = f"{given}{run.path.name} (best)"
+    report.write_text(f"| List | System | EER |\n| --- | --- | --: |\n| /home/jo/lists/dev.txt | {cell} | 1/2 |\n")
+    try:
+        card = model_card(run, read_trained(run))
+    finally:
+        report.unlink()
+    assert f"\n| dev.txt | {run.path.name} (best) | 1/2 |\n" in card
+    assert "jo" not in card.split("## Figures")[1].split("## Limits")[0]
 
 
 def test_the_trained_network_is_that_of_the_run(run: RunFolder) -> None:

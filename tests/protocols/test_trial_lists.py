@@ -48,6 +48,15 @@ def test_both_layouts_read_the_same_trials(content: str, write: Write) -> None:
     assert (len(trials), trials.genuine) == (3, 1)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(write: Write) -> None:
+    for content in ("1 id1/a id1/b\n0 id1/a id2/c\n", "id1-a id1-b target\nid1-a id2-c nontarget\n"):
+        plain, marked = read_trials(write(content)), read_trials(write(b"\xef\xbb\xbf" + content.encode()))
+        assert marked.utterances.tolist() == plain.utterances.tolist()
+        assert marked.labels.tolist() == [True, False]
+    with pytest.raises(ValueError, match="is empty"):
+        read_trials(write(b"\xef\xbb\xbf"))
+
+
 @pytest.mark.parametrize("layout", ["voxceleb", "kaldi"])
 def test_a_list_that_is_written_is_read_back(layout: Layout, write: Write, tmp_path: Path) -> None:
     trials = read_trials(write(VOXCELEB))

@@ -2,6 +2,7 @@ from dataclasses import fields
 
 import pytest
 
+from qmargin import recipes
 from qmargin.losses import AngularMargin, ReferenceMargin
 from qmargin.recipes import RECIPES, Recipe, find_recipe
 
@@ -23,6 +24,12 @@ def test_every_recipe_offers_the_three_losses_of_the_comparison(recipe: Recipe) 
     assert isinstance(recipe.losses["arcface"].final.margin, AngularMargin)
     assert recipe.losses["qmargin"].final.alpha > 1.0
     assert isinstance(recipe.losses["qmargin"].final.margin, ReferenceMargin)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_without_a_loss_has_the_default_one(name: str) -> None:
+    function = getattr(recipes, name.replace("-", "_"))
+    assert function() == find_recipe(name).with_loss()
 
 
 def test_an_unknown_recipe_or_loss_is_refused_with_the_nearest_name() -> None:

@@ -50,6 +50,7 @@ def test_large_margin_fine_tuning_goes_on_from_the_run_of_the_recipe(name: str) 
     assert tuning.init_head
     assert tuning.init_from == Path("runs") / name
     assert (base.averaging.last, tuning.averaging.last) == (10, None)
+    assert base.averaging.every is None  # once an epoch at any batch size
     assert tuning.loss.at(0.0).margin.m == tuning.loss.at(1.0).margin.m == 0.5
     optimizer = tuning.optimizer
     for epoch in (1, 3):  # WeSpeaker's 1e-4 to 2.5e-5, times 128 / 64

@@ -41,7 +41,7 @@ def test_a_checkpoint_of_before_is_read(tmp_path: Path) -> None:
 
 
 def test_a_run_that_keeps_a_mean_of_its_weights_is_embedded_with_it(tmp_path: Path) -> None:
-    config = replace(find_recipe("faces-orl").with_loss("cosface"), max_steps=4, averaging=AveragingConfig(ema=0.5))
+    config = replace(find_recipe("faces-orl").with_loss("cosface"), max_steps=4, averaging=AveragingConfig(ema=0.3))
     run = train(config, tmp_path / "run")
     backbone = config.backbone.build()
     image = config.image_data.image

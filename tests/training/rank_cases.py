@@ -187,7 +187,7 @@ def validated(config: TrainConfig) -> TrainConfig:
         config,
         data=replace(config.image_data, validation_identities=5),
         validation=ValidationConfig(every=2, watch="identities.eer"),
-        averaging=AveragingConfig(ema=0.5),
+        averaging=AveragingConfig(ema=0.3),
     )
 
 
@@ -207,7 +207,7 @@ CASES = {
     "plain": Case(),
     "clipped": Case(lambda config: replace(config, optimizer=replace(config.optimizer, clip_norm=0.05))),
     "accumulated": Case(lambda config: replace(config, gradient_accumulation=5), plain_network),
-    "ema": Case(averaged(ema=0.5)),
+    "ema": Case(averaged(ema=0.3)),
     "mean-of-the-last": Case(averaged(last=2, every=2)),
     "validated": Case(validated),
     "compiled": Case(lambda config: replace(config, compile=True), compiled_without_a_compiler),
@@ -347,7 +347,7 @@ class Worker:
 
     def numbers_of_ranks(self) -> None:
         """A run that was stopped goes on by one process where it was of two, and by two where it was of one."""
-        config = replace(TINY, parallel="fsdp", averaging=AveragingConfig(ema=0.5))
+        config = replace(TINY, parallel="fsdp", averaging=AveragingConfig(ema=0.3))
 
         def until_stopped(out: Path) -> None:
             with suppress(Interrupted):

@@ -18,8 +18,8 @@ from qmargin.losses import (
     ReferenceMargin,
     ScheduledLoss,
 )
-from qmargin.recipes import RECIPES
-from qmargin.training import TrainConfig, ValidationConfig
+from qmargin.recipes import RECIPES, find_recipe
+from qmargin.training import AveragingConfig, TrainConfig, ValidationConfig
 from qmargin.training.codec import differing, flatten, from_json, places, to_json
 
 
@@ -132,3 +132,23 @@ def test_how_images_are_decoded_does_not_count_and_paths_of_the_source_are_place
         "data.source.test",
     }
     assert places(tiny) == frozenset()
+
+
+def test_paths_of_noise_of_kept_features_and_of_first_weights_are_places() -> None:
+    base = find_recipe("voxceleb-resnet34-large-margin").with_loss("arcface")
+    assert places(base) == {
+        "data.source.train",
+        "data.augmentation.noise.musan",
+        "data.augmentation.noise.impulse_responses",
+        "init_from",
+    }
+    data = base.speech_data
+    kept = replace(data, augmentation=replace(data.augmentation, noise=None), feature_cache=Path("kept"))
+    assert "data.feature_cache" in places(replace(base, data=kept))
+    assert "data.feature_cache" not in places(base)  # no path: segments of kept features are others
+
+
+def test_a_mean_every_so_many_steps_and_once_an_epoch_are_read_back(tiny: TrainConfig) -> None:
+    for every in (None, 4265):
+        config = replace(tiny, averaging=AveragingConfig(last=10, every=every))
+        assert from_json(to_json(config), "here") == config

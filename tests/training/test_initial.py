@@ -127,7 +127,7 @@ def test_the_base_measure_is_a_setting_of_the_new_run(tiny: TrainConfig, tmp_pat
 
 
 def test_the_mean_of_the_weights_is_what_a_run_passes_on(tiny: TrainConfig, tmp_path: Path) -> None:
-    run = train(replace(tiny, max_steps=3, averaging=AveragingConfig(ema=0.5)), tmp_path / "mean")
+    run = train(replace(tiny, max_steps=3, averaging=AveragingConfig(ema=0.2)), tmp_path / "mean")
     saved = load_checkpoint(run.checkpoint)
     state = TrainingState.create(tiny, 5)
     load_initial(run.path, state.backbone, tiny.image_data.image)

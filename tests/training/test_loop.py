@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,6 +313,17 @@ def test_a_run_goes_on_where_its_data_was_moved_and_is_evaluated_there(tiny: Tra
     assert np.array_equal(embed_run(run, "test").vectors, before)
 
 
+def test_one_identity_is_refused(tiny: TrainConfig, tmp_path: Path) -> None:
+    """Its loss would be 0 throughout."""
+    source = folders(tmp_path / "data")
+    for number in range(1, 4):
+        shutil.rmtree(source.train / f"train{number}")
+    law = r"a training needs at least 2 identities, and all 10 samples to train on are of 'train0' \(data.source.train "
+    with pytest.raises(ValueError, match=law):
+        train(replace(tiny, data=replace(tiny.image_data, source=source), batch_size=5), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_other_images_than_those_of_the_checkpoint_are_refused(tiny: TrainConfig, tmp_path: Path) -> None:
     """One image fewer of two people: as many samples as before would be a coincidence, so the manifest is compared."""
     config = replace(tiny, data=replace(tiny.image_data, source=folders(tmp_path)), batch_size=20)
@@ -335,6 +347,25 @@ def test_the_schedules_of_the_loss_are_followed_and_logged(tiny: TrainConfig, tm
     assert [row["margin"] for row in rows] == pytest.approx([0.02 * step for step in range(10)])
     assert [row["scale"] for row in rows] == pytest.approx([8.0] * 6 + [7.2, 6.4, 5.6, 4.8])
     assert rows[0]["support_size"] == 30 > rows[-1]["support_size"]
+
+
+def test_what_a_killed_process_left_is_removed_when_training_opens_the_folder(
+    tiny: TrainConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    left = (".checkpoint.safetensors.77.tmp", ".best.safetensors.8.tmp", "..merged.safetensors.9.tmp", ".log.csv.1.tmp")
+    kept = (".metrics-test.json.77.tmp", ".checkpoint.safetensors.own.tmp", "checkpoint.safetensors.77.tmp")  # others'
+    for name in (*left, *kept):
+        (folder / name).touch()
+    run = RunFolder(folder)
+    with run.locked():
+        run.open(tiny, resume=False)
+        assert {path.name for path in folder.iterdir()} == {*kept, ".lock", "config.json"}
+        (folder / left[0]).touch()
+        run.log.touch()
+        run.open(tiny, resume=True)
+        assert {path.name for path in folder.iterdir()} == {*kept, ".lock", "config.json", "log.csv"}
 
 
 def test_a_start_that_fails_leaves_no_folder_and_a_folder_without_training_is_free(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from tests.voices import write_voices
 from torch import nn
 
-from qmargin.backbones import EcapaConfig, SpeakerResNetConfig
+from qmargin.backbones import CamPlusPlusConfig, EcapaConfig, SpeakerResNetConfig
 from qmargin.data.speech import (
     FrontEnd,
     RecordedNoise,
@@ -27,7 +28,7 @@ from qmargin.recipes import find_recipe
 from qmargin.scoring import embed_files, embed_recordings_with, embed_run, open_speech_embedder
 from qmargin.scoring.runs import trained_backbone
 from qmargin.scoring.speech import embed_utterances, listed_recordings
-from qmargin.training import Interrupted, RunFolder, SpeechDataConfig, TrainConfig, loop, train
+from qmargin.training import AveragingConfig, Interrupted, RunFolder, SpeechDataConfig, TrainConfig, loop, train
 from qmargin.training.checkpoint import open_checkpoint
 from qmargin.training.codec import from_json, to_json
 from qmargin.training.initial import load_initial
@@ -36,6 +37,7 @@ from qmargin.training.model_config import SpeechModelConfig
 from qmargin.training.model_file import write_model
 from qmargin.training.options import ValidationConfig
 from qmargin.training.prototypes import Prototypes
+from qmargin.training.state import TrainingState
 from qmargin.training.step import train_step
 from qmargin.training.validation import Validator
 
@@ -223,6 +225,26 @@ def test_data_and_backbone_must_be_of_one_kind(tiny: TrainConfig) -> None:
     assert faces.image_data is faces.data
     with pytest.raises(ValueError, match=r"data.frames must be an integer >= 1, got 0"):
         SpeechDataConfig(source=SpeakerFolders(train=Path("voices")), frames=0)
+    with pytest.raises(
+        ValueError, match=r"data.frames must be at least 9, got 8: networks take mean and deviation over"
+    ):
+        SpeechDataConfig(source=SpeakerFolders(train=Path("voices")), frames=8)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        EcapaConfig(channels=16, pooled=24, bottleneck=8, embedding_dim=12, bins=24, stride=3),
+        SpeakerResNetConfig(blocks=(1, 1, 1, 1), width=4, embedding_dim=12, bins=24),
+        CamPlusPlusConfig(layers=(1, 1, 1), growth=4, bottleneck=8, channels=12, width=4, embedding_dim=12, bins=24),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_every_network_trains_on_the_shortest_segments(
+    tiny: TrainConfig, tmp_path: Path, backbone: EcapaConfig | SpeakerResNetConfig | CamPlusPlusConfig
+) -> None:
+    short = replace(tiny, data=replace(tiny.speech_data, frames=9), backbone=backbone, epochs=1)
+    assert all(tensor.isfinite().all() for tensor in weights(train(short, tmp_path / "run")).values())
 
 
 def test_kept_features_train_like_computed_ones(tiny: TrainConfig, tmp_path: Path) -> None:
@@ -238,6 +260,59 @@ def test_kept_features_train_like_computed_ones(tiny: TrainConfig, tmp_path: Pat
     expected, found = weights(first), weights(again)
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
     assert [file.stat().st_mtime_ns for file in sorted((tmp_path / "kept").rglob("*.npy"))] == times
+
+
+def test_one_speaker_is_refused_whatever_the_speeds(tiny: TrainConfig, tmp_path: Path) -> None:
+    """Three speeds make three classes, which a network could tell apart, and nobody."""
+    folder = write_voices(tmp_path / "one", speakers=1, utterances=6)
+    source = SpeakerFolders(train=folder, test=write_voices(tmp_path / "test", speakers=2, first=1))
+    law = (
+        rf"at least 2 identities, and all 6 samples to train on are of 'id0' \(data.source.train {folder}, "
+        rf"data.source.test {tmp_path}/test\): of one it learns to tell nobody apart; is the folder too deep or"
+    )
+    with pytest.raises(ValueError, match=law):
+        train(replace(tiny, data=replace(tiny.speech_data, source=source)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_where_kept_features_and_its_first_weights_were_moved(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(replace(tiny, max_steps=1), tmp_path / "first")
+    data = replace(tiny.speech_data, augmentation=SpeechAugmentation(), feature_cache=tmp_path / "kept")
+    config = replace(tiny, data=data, init_from=first.path)
+    whole = train(config, tmp_path / "whole")
+
+    def stopping(state: TrainingState, *rest: Any) -> object:
+        if state.step == 4:
+            raise Interrupted("stopped by the test")
+        return train_step(state, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", stopping)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path / "run")
+    first.path.rename(tmp_path / "elsewhere")
+    (tmp_path / "kept").rename(tmp_path / "moved")
+    there = replace(config, data=replace(data, feature_cache=tmp_path / "moved"), init_from=tmp_path / "elsewhere")
+    for changed in ({"feature_cache": None}, {"feature_cache": tmp_path / "moved", "frames": 41}):
+        with pytest.raises(ValueError, match=r"was trained with other settings \(data\.(feature_cache|frames)\)"):
+            train(replace(there, data=replace(data, **changed)), tmp_path / "run", resume=True)
+    resumed = train(there, tmp_path / "run", resume=True)
+    assert resumed.read_config() == there
+    expected, found = weights(whole), weights(resumed)
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_the_mean_of_one_state_an_epoch_is_that_of_as_many_steps(tiny: TrainConfig, tmp_path: Path) -> None:
+    """Three steps an epoch: the recipes of VoxCeleb are the same at any batch size."""
+    runs = {}
+    for every in (None, 3):
+        config = replace(tiny, averaging=AveragingConfig(last=2, every=every))
+        with open_checkpoint(train(config, tmp_path / str(every)).checkpoint) as saved:
+            assert saved["averaged"] == 2
+            runs[every] = {name: tensor.read() for name, tensor in saved["average"].items()}
+    assert all(torch.equal(tensor, runs[3][name]) for name, tensor in runs[None].items())
 
 
 @pytest.fixture

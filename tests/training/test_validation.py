@@ -108,7 +108,7 @@ def test_a_validator_gives_the_figures_that_it_has_named() -> None:
 
 
 CHANGES: dict[str, Callable[[TrainConfig], TrainConfig]] = {
-    "ema": lambda config: replace(config, averaging=AveragingConfig(ema=0.8)),
+    "ema": lambda config: replace(config, averaging=AveragingConfig(ema=0.7)),
     "last": lambda config: replace(config, averaging=AveragingConfig(last=3, every=2)),
     "float16": lambda config: replace(config, precision="float16"),
     "accumulation": lambda config: replace(config, gradient_accumulation=3),

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmargin.cli._resamples import check_resamples, resampling_bar
+from qmargin.cli._splits import check_split
 from qmargin.cli._thumbnails import thumbnails_of
+from qmargin.cli._weights import said_of
 from qmargin.metrics import Method
 from qmargin.protocols import Trials, all_pairs, verify
 from qmargin.protocols.speaker_meta import read_strata
@@ -76,6 +78,7 @@ def evaluate(
 ) -> tuple[list[Table], list[Path]]:
     """Embeddings, scores and figures of a run, each left in its folder; the tables and the files they are in."""
     check_resamples(resamples)
+    check_split(folder, split)
     strata = None if matched is None else matched.strata(_people(folder, split))  # refused before the embedding
     embeddings = embed_run(folder, split, device, weights=weights)
     trials = all_pairs(embeddings)
@@ -83,8 +86,7 @@ def evaluate(
     if matched is not None and strata is not None:
         kept, words, file = trials.within(strata), f"{split}, {matched.words}", f"{split}-{matched.slug}"
         trials = trials.where(kept, matched.words)
-    if weights == "best":
-        words += ", weights of the best validation"
+    words += said_of(weights)
     trials.save(folder.scores(file))
     galleries = [_gallery(folder, split, embeddings, trials, kept, shown)] if shown.count else []
     with resampling_bar(resamples) as progress:

@@ -3,6 +3,7 @@
 The cohort of a score normalisation is the run's training speakers; calibration is learned on its validation speakers.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +16,14 @@ from qmargin._files import make_folder
 from qmargin.calibration import calibrate
 from qmargin.cli import score
 from qmargin.cli._resamples import check_resamples
+from qmargin.cli._strangers import doubts_of
+from qmargin.cli._weights import said_of
 from qmargin.cli.embed import check_kind
 from qmargin.data.columns import Indices
 from qmargin.data.sample_table import SampleTable
 from qmargin.data.speech.kaldi import read_recording_list
 from qmargin.metrics.tar import check_far
-from qmargin.protocols.trial_lists import read_trials, speakers_of
+from qmargin.protocols.trial_lists import TrialList, read_trials
 from qmargin.scoring import Embeddings, embed_files
 from qmargin.scoring.directions import speaker_means, unit_vectors
 from qmargin.scoring.runs import Trained, Weights, trained_samples
@@ -29,6 +32,7 @@ from qmargin.scoring.speech import distinct_files
 from qmargin.scoring.trial_cosine import trial_cosines
 from qmargin.scoring.vector_files import VectorSet
 from qmargin.training import RunFolder
+from qmargin.training.people import people_of
 
 if TYPE_CHECKING:
     from qmargin.data.speech import Utterances
@@ -48,7 +52,7 @@ class RunTrials:
 
 
 def evaluate_trials(folder: RunFolder, asked: RunTrials, scoring: score.Arguments) -> None:
-    """Embed the utterances of the lists into RUN/trials, and score the lists as `qmargin score` does.
+    """Embed the utterances of the lists into `scoring.out`, and score the lists as `qmargin score` does.
 
     Args:
         folder: of the run.
@@ -63,25 +67,34 @@ def evaluate_trials(folder: RunFolder, asked: RunTrials, scoring: score.Argument
     if asked.calibrate:
         scoring = replace(scoring, calibration=scoring.out / "calibration.json")
     norm = score.norm_of(scoring)
-    recordings = _recordings(asked, scoring)  # embedding takes hours: all that can be refused is refused before it
+    lists = _lists(scoring)  # embedding takes hours: all that can be refused is refused before it
+    recordings = _recordings(asked, lists)
+    table = score.table_of(scoring)
+    doubts = doubts_of(folder, lists, table, norm=norm is not None, calibrate=asked.calibrate)
     if norm is not None or asked.calibrate:
         _use_own_speakers(folder, asked, scoring, norm)
     make_folder(scoring.out)
     files, rows = distinct_files(list(recordings.values()))
     vectors = embed_files(folder, files, asked.device, weights=asked.weights).vectors[rows]
     VectorSet(np.array(list(recordings)), vectors).save(scoring.embeddings)
-    score.score(scoring)
+    score.score(scoring, score.Origin(said_of(asked.weights), doubts))
 
 
-def _recordings(asked: RunTrials, scoring: score.Arguments) -> dict[str, Path]:
-    """The recording of each utterance of the lists; what `score` would refuse of the lists is refused here."""
+def _lists(scoring: score.Arguments) -> list[TrialList]:
+    """The lists; what `score` would refuse of them is refused here."""
     check_resamples(scoring.resamples)
     score.score_files(scoring)  # two lists of one name
     lists = [read_trials(path) for path in scoring.trials]
     for trials in lists:
-        speakers_of(trials)
+        if scoring.intervals:
+            score.sides_of(scoring, trials)
         if scoring.worst:
             check_far(scoring.worst_far, np.count_nonzero(~trials.labels))
+    return lists
+
+
+def _recordings(asked: RunTrials, lists: Sequence[TrialList]) -> dict[str, Path]:
+    """The recording of each utterance of the lists."""
     ids = sorted({name for trials in lists for name in trials.utterances.tolist()})
     files = [asked.audio / name for name in ids] if asked.audio is not None else _listed(asked.audio_list, ids)
     missing = [file for file in files if not file.is_file()]
@@ -97,7 +110,7 @@ def _use_own_speakers(folder: RunFolder, asked: RunTrials, scoring: score.Argume
     """Make the cohort and the calibration of the run's own speakers, once there are known to be enough of each."""
     model, samples = trained_samples(folder, asked.device, weights=asked.weights)
     train = None if norm is None else _training_speakers(samples, norm)
-    held_out = _held_out_speakers(samples) if asked.calibrate else None
+    held_out = _held_out_speakers(folder, samples) if asked.calibrate else None
     if asked.cohort_utterances < 1:
         raise ValueError(f"--cohort-utterances must be at least 1, got {asked.cohort_utterances}")
     make_folder(scoring.out)
@@ -106,8 +119,9 @@ def _use_own_speakers(folder: RunFolder, asked: RunTrials, scoring: score.Argume
         _cohort(model, train, asked.cohort_utterances).save(scoring.cohort)
     if held_out is not None:
         people = model.embed(held_out)
-        people.save(folder.embeddings("validation"))
-        _learn_calibration(people, folder.path, scoring, norm)
+        people.save(scoring.out / "embeddings-validation.npz")
+        run = f"{folder.path}{said_of(asked.weights)}"
+        _learn_calibration(people, run, scoring, norm)
 
 
 def _training_speakers(samples: SampleTable, norm: ScoreNorm) -> "Utterances":
@@ -121,15 +135,15 @@ def _training_speakers(samples: SampleTable, norm: ScoreNorm) -> "Utterances":
     return train
 
 
-def _held_out_speakers(samples: SampleTable) -> "Utterances":
-    people = cast("Utterances", samples.subset("validation"))
-    if people.num_classes < 2 or len(people) == people.num_classes:
+def _held_out_speakers(folder: RunFolder, samples: SampleTable) -> "Utterances":
+    counts = people_of(folder).get("validation", Counter())
+    if len(counts) < 2 or counts.total() == len(counts):
         raise ValueError(
             "--calibrate learns on genuine and impostor pairs of the validation speakers, got "
-            f"{len(people)} utterances of {people.num_classes} speakers, which have no pair of one kind: train with "
+            f"{counts.total()} utterances of {len(counts)} speakers, which have no pair of one kind: train with "
             "more (--data.validation-identities)"
         )
-    return people
+    return cast("Utterances", samples.subset("validation"))
 
 
 def _cohort(model: Trained, train: "Utterances", most: int) -> VectorSet:
@@ -161,7 +175,7 @@ def evenly(labels: Indices, most: int) -> Indices:
     return rows
 
 
-def _learn_calibration(people: Embeddings, run: Path, scoring: score.Arguments, norm: ScoreNorm | None) -> None:
+def _learn_calibration(people: Embeddings, run: str, scoring: score.Arguments, norm: ScoreNorm | None) -> None:
     """Learn log-likelihood ratios on all pairs of the validation speakers, scored as the lists will be."""
     unit = unit_vectors(people.vectors)
     first, second = np.triu_indices(len(unit), k=1)

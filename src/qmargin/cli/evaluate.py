@@ -10,9 +10,9 @@ import tyro
 from qmargin.cli import _run_trials, score
 from qmargin.cli._results import say_saved, show
 from qmargin.cli._run_people import WORST_FAR, Matched, Shown, evaluate
+from qmargin.cli._weights import WeightsOption
 from qmargin.cli.score import Norm
 from qmargin.metrics import Method
-from qmargin.scoring.runs import Weights
 from qmargin.training import RunFolder
 
 Split = Literal["test", "validation", "train"]
@@ -26,7 +26,8 @@ class Arguments:
 
     With --trials, a run on speech is judged on trial lists instead: by plain cosines, or with score normalisation on a
     cohort of its training speakers and calibration on its validation speakers. Embeddings, scores and figures are left
-    in RUN/trials; qmargin score, which takes these embeddings and that cohort, has more options. Example:
+    in RUN/trials/LIST, called after the list (lists of one name overwrite each other); qmargin score, which takes these
+    embeddings and that cohort, has more options. Example:
 
     qmargin evaluate RUN --trials veri_test2.txt --audio voxceleb1/wav --norm as-norm1 --top-n 300 --calibrate
     """
@@ -55,6 +56,10 @@ class Arguments:
     """Folder of their recordings: the utterance a/b.wav of a list is AUDIO/a/b.wav."""
     audio_list: Path | None = None
     """Or lines `id path` of their recordings, as Kaldi's wav.scp."""
+    speakers: Path | None = None
+    """`utt speaker` lines (utt2spk) for the intervals; unless given, the first folder of each id."""
+    intervals: bool = True
+    """Whether to compute 95 % intervals over speakers."""
     norm: Norm = "none"
     """Of the trials' scores, as in qmargin score; the cohort are the means of the training speakers."""
     top_n: int | None = None
@@ -65,8 +70,7 @@ class Arguments:
     """Make the trials' scores log-likelihood ratios, learned on all pairs of the run's validation speakers."""
     device: str | None = None
     """Where to embed: cpu, cuda, ...; that of the training unless given."""
-    weights: Weights = "newest"
-    """Those of the last checkpoint, or of the best validation (a training with --validation.watch)."""
+    weights: WeightsOption = "newest"
 
 
 def run(words: Sequence[str]) -> None:
@@ -125,11 +129,11 @@ def _refuse_of_people(arguments: Arguments) -> None:
 
 def _refuse_of_trials(arguments: Arguments) -> None:
     """Without trial lists, refuse what is of them."""
-    given = (arguments.top_n, arguments.cohort_utterances, arguments.calibrate or None)
-    if arguments.norm != "none" or any(value is not None for value in given):
+    given = (arguments.top_n, arguments.cohort_utterances, arguments.calibrate or None, arguments.speakers)
+    if arguments.norm != "none" or not arguments.intervals or any(value is not None for value in given):
         raise ValueError(
-            "--norm, --top-n, --cohort-utterances and --calibrate are of trial lists: give --trials LIST and --audio "
-            "DIR too"
+            "--norm, --top-n, --cohort-utterances, --calibrate, --speakers and --no-intervals are of trial lists: give "
+            "--trials LIST and --audio DIR too"
         )
 
 
@@ -139,11 +143,13 @@ def _or(value: T | None, default: T) -> T:
 
 
 def _evaluate_trials(folder: RunFolder, arguments: Arguments) -> None:
-    out = folder.path / "trials"
+    out = folder.path / "trials" / "+".join(path.stem for path in arguments.trials)  # no list overwrites another's
     scoring = score.Arguments(
         trials=arguments.trials,
         embeddings=out / "embeddings.npz",
         out=out,
+        speakers=arguments.speakers,
+        intervals=arguments.intervals,
         norm=arguments.norm,
         top_n=arguments.top_n,
         resamples=arguments.resamples,

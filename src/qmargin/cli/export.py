@@ -10,8 +10,8 @@ from rich.console import Console
 
 from qmargin._files import make_folder, write_text
 from qmargin.backbones import IResNet, write_arcface_torch
+from qmargin.cli._weights import WeightsOption
 from qmargin.export import TrainedModel, export_onnx, model_card, read_trained
-from qmargin.scoring.runs import Weights
 from qmargin.training import RunFolder
 from qmargin.training.model_file import write_model
 
@@ -34,8 +34,7 @@ class Arguments:
     """State dict under the names of arcface_torch (.pt, .pth), of an IResNet."""
     card: Path | None = None
     """Model card in Markdown: data by counts, recipe, and the figures that the run's folder holds."""
-    weights: Weights = "newest"
-    """Those of the last checkpoint, or of the best validation (a training with --validation.watch)."""
+    weights: WeightsOption = "newest"
 
 
 def run(words: Sequence[str]) -> None:

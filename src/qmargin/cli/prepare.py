@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qmargin.data import check_prepared, prepare_faces
-from qmargin.data.prepare import Goal, Kind, describe_skips
+from qmargin.data.prepare_source import Goal, Kind
+from qmargin.data.skips import describe_skips
 from qmargin.recipes.registry import nearest
 
 
@@ -19,7 +20,8 @@ class Faces:
     """Convert a face set between image folders, insightface's .rec and WebDataset's tar shards.
 
     Every image is decoded once, to see that it can be; files are copied as they are. The folder --out appears when all
-    of it is written, with checksums that are compared when the set is opened.
+    of it is written, with checksums that are compared when the set is opened, and all of them when it is converted
+    again.
 
     Example: qmargin prepare faces ms1m/train.rec --from rec --to tar --out ms1m-shards
     """
@@ -31,17 +33,18 @@ class Faces:
     to: Goal
     """folder: identity/name and manifest.csv; rec: train.rec and train.idx; tar: shards in shuffled order."""
     out: Path
-    """Folder to write; it must not exist."""
-    split: str = "train"
-    """Split that all samples get: train, validation or test."""
+    """Folder to write; it must not exist, and its parents are made where missing."""
+    split: str | None = None
+    """Split that all samples get: train, validation or test; None is that of a folder that qmargin prepare wrote, else
+    train. A .rec knows train alone."""
     align: Path | None = None
     """CSV file with path, x1, y1, ..., x5, y5 (eyes, nose, corners of the mouth, as seen): crop to 112x112."""
     skip_bad: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Leave bad images out, and list them in skipped.csv; otherwise the first one is an error."""
-    per_shard: int = 10_000
-    """Samples of a tar shard."""
-    seed: int = 0
-    """Of the order in tar shards."""
+    per_shard: int | None = None
+    """Samples of a tar shard; None is 10,000. For --to tar."""
+    seed: int | None = None
+    """Of the order in tar shards; None is 0. For --to tar."""
     workers: int = 2
     """Threads that look at images."""
 
@@ -98,12 +101,16 @@ def _faces(words: Sequence[str]) -> None:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     counts = f"{result.images:,} images of {result.identities:,} identities"
+    if result.unused_landmarks:
+        counts += f"; {result.unused_landmarks:,} rows of {arguments.align} are of no image"
     skips = f"; {describe_skips(result.skipped)} (all in skipped.csv)" if result.skipped else ""
     Console().print(f"saved: {result.folder}, {counts}{skips}", soft_wrap=True, markup=False)
 
 
 def _check(words: Sequence[str]) -> None:
     folder = tyro.cli(Check, args=list(words), prog="qmargin prepare check").folder
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}: give one that qmargin prepare wrote")
     if not check_prepared(folder, contents=True):
         raise ValueError(f"{folder} has no prepared.json: only sets that qmargin prepare wrote can be checked")
     Console().print(f"{folder}: every file is as it was written", soft_wrap=True, markup=False)

@@ -1,7 +1,7 @@
 """`qmargin score TRIALS --embeddings FILE --out DIR`."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +17,7 @@ from qmargin.cli._resamples import check_resamples, resampling_bar
 from qmargin.cli._results import show_and_write
 from qmargin.metrics import Method, Strata
 from qmargin.protocols.score_files import ScoreLayout, write_scores
-from qmargin.protocols.speaker import judge
+from qmargin.protocols.speaker import SpeakerReport, judge
 from qmargin.protocols.speaker_meta import read_strata
 from qmargin.protocols.trial_lists import (
     Layout,
@@ -38,6 +38,19 @@ from qmargin.scoring.trial_cosine import trial_cosines
 from qmargin.scoring.vector_files import read_vectors
 
 Norm = Literal["none", "s-norm", "as-norm1", "as-norm2"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run says of the embeddings that are scored, beside the name of their file."""
+
+    said: str = ""
+    """Follows that name wherever it stands: whose weights made them."""
+    doubts: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
+    """Of the figures of each list, by its path."""
+
+
+OF_A_FILE = Origin()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,39 +120,30 @@ def run(words: Sequence[str]) -> None:
     score(tyro.cli(Arguments, args=list(words), prog="qmargin score"))
 
 
-def score(arguments: Arguments) -> None:
-    """Score the lists and leave all figures in `arguments.out`."""
+def score(arguments: Arguments, origin: Origin = OF_A_FILE) -> None:
+    """Score the lists and leave all figures in `arguments.out`, with what `origin` says of the embeddings."""
     check_resamples(arguments.resamples)
+    norm_of(arguments)
     files = score_files(arguments)
     lists = [read_trials(path, arguments.layout) for path in arguments.trials]
     for trials in lists:
         Console().print(trials.describe(), soft_wrap=True, markup=False, highlight=False)
-    speakers = [_speakers(arguments, trials) if arguments.intervals else None for trials in lists]
+    speakers = [sides_of(arguments, trials) if arguments.intervals else None for trials in lists]
     strata = [_strata(arguments, trials) for trials in lists]
     reports, galleries = [], []
+    system = f"{arguments.embeddings}{origin.said}"
     for trials, people, groups, file in zip(lists, speakers, strata, files, strict=True):
         scores, scoring = _scores(arguments, trials)
+        scoring = {"embeddings": system, **scoring}
         make_folder(arguments.out)
         write_scores(file, trials, scores, arguments.score_layout)
-        ratios = arguments.calibration is not None
-        with resampling_bar(arguments.resamples, passes=2 if ratios else 1) as progress:
-            report = judge(
-                scores,
-                trials,
-                speakers=people,
-                ratios=ratios,
-                scoring=scoring,
-                resamples=arguments.resamples,
-                method=arguments.interval,
-                strata=groups,
-                progress=progress,
-            )
-        reports.append(report)
+        report = _report(arguments, trials, scores, scoring, people, groups)
+        doubts = origin.doubts.get(Path(trials.path), ())
+        reports.append(replace(report, warnings=(*doubts, *report.warnings)))
         if arguments.worst:
             galleries.append(_gallery(arguments, trials, scores, file))
     names = [report.published for report in reports if report.published and arguments.anchors]
     quoted = {name: anchors_of(name) for name in names}
-    system = str(arguments.embeddings)
     record = {
         "system": system,
         "lists": [asdict(report) for report in reports],
@@ -153,6 +157,29 @@ def score(arguments: Arguments) -> None:
     show_and_write(arguments.out, "metrics", [speaker_table(reports, system, quoted)], record, curves, galleries)
 
 
+def _report(
+    arguments: Arguments,
+    trials: TrialList,
+    scores: NDArray[np.floating],
+    scoring: Mapping[str, str],
+    people: NDArray[np.int32] | None,
+    groups: Strata | None,
+) -> SpeakerReport:
+    ratios = arguments.calibration is not None
+    with resampling_bar(arguments.resamples, passes=2 if ratios else 1) as progress:
+        return judge(
+            scores,
+            trials,
+            speakers=people,
+            ratios=ratios,
+            scoring=scoring,
+            resamples=arguments.resamples,
+            method=arguments.interval,
+            strata=groups,
+            progress=progress,
+        )
+
+
 def _strata(arguments: Arguments, trials: TrialList) -> Strata | None:
     if (arguments.meta is None) != (arguments.stratum is None):
         raise ValueError("--meta and --stratum go together: a table of speakers, and one of its columns")
@@ -160,15 +187,16 @@ def _strata(arguments: Arguments, trials: TrialList) -> Strata | None:
         return None
     if not arguments.intervals:
         raise ValueError("--stratum says how speakers are drawn for the intervals: it cannot go with --no-intervals")
-    return read_strata(arguments.meta, arguments.stratum, speaker_names(trials, _table(arguments)))
+    return read_strata(arguments.meta, arguments.stratum, speaker_names(trials, table_of(arguments)))
 
 
-def _table(arguments: Arguments) -> dict[str, str] | None:
+def table_of(arguments: Arguments) -> dict[str, str] | None:
+    """Speaker of each utterance, where a file says it."""
     return None if arguments.speakers is None else read_utterance_table(arguments.speakers)
 
 
 def _gallery(arguments: Arguments, trials: TrialList, scores: NDArray[np.floating], file: Path) -> Gallery:
-    table = _table(arguments)
+    table = table_of(arguments)
     names = trials.utterances.tolist()
     speakers = np.array([name.partition("/")[0] if table is None else table.get(name, "") for name in names])
     sides = (trials.first, trials.second)
@@ -193,11 +221,12 @@ def score_files(arguments: Arguments) -> list[Path]:
     return [arguments.out / f"scores-{name}.txt" for name in names]
 
 
-def _speakers(arguments: Arguments, trials: TrialList) -> NDArray[np.int32]:
+def sides_of(arguments: Arguments, trials: TrialList) -> NDArray[np.int32]:
+    """Speaker on each side of each trial (trials, 2), numbered; errors are those of `speakers_of`, with a way out."""
     try:
-        return speakers_of(trials, _table(arguments))
+        return speakers_of(trials, table_of(arguments))
     except ValueError as error:
-        raise ValueError(f"{error}; or leave the intervals out with --no-intervals") from error
+        raise ValueError(f"{error} (--speakers); or leave the intervals out with --no-intervals") from error
 
 
 def _scores(arguments: Arguments, trials: TrialList) -> tuple[NDArray[np.floating], dict[str, str]]:
@@ -207,7 +236,7 @@ def _scores(arguments: Arguments, trials: TrialList) -> tuple[NDArray[np.floatin
     mean = None if arguments.mean is None else mean_vector(read_vectors(arguments.mean).vectors)
     unit = unit_vectors(raw, mean)
     scores: NDArray[np.floating] = trial_cosines(unit, trials.first, trials.second)
-    scoring = {"embeddings": str(arguments.embeddings), "mean taken off": str(arguments.mean), "score": "cosine"}
+    scoring = {"mean taken off": str(arguments.mean), "score": "cosine"}
     norm = norm_of(arguments)
     if norm is not None:
         members = cohort_of(arguments)
@@ -257,4 +286,14 @@ def norm_of(arguments: Arguments) -> ScoreNorm | None:
                 f"--top-n {arguments.top_n} is of as-norm: give --norm as-norm1 or as-norm2, or leave it out"
             )
         return None
+    if arguments.norm == "s-norm" and arguments.top_n is not None:
+        raise ValueError(
+            f"--norm s-norm takes the whole cohort: leave --top-n {arguments.top_n} out, or give --norm as-norm1 or "
+            "as-norm2"
+        )
+    if arguments.norm != "s-norm" and (arguments.top_n is None or arguments.top_n < 2):
+        raise ValueError(
+            f"--norm {arguments.norm} needs --top-n N, 2 or more (300 is usual; at most as many as the cohort has "
+            f"members), got {'none' if arguments.top_n is None else arguments.top_n}"
+        )
     return ScoreNorm(variant=arguments.norm, top_n=arguments.top_n, ddof=arguments.ddof)

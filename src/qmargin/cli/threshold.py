@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from qmargin.calibration import Thresholds, load_thresholds, thresholds_for
+from qmargin.cli._weights import WeightsOption
 from qmargin.cli.evaluate import Split
 from qmargin.protocols import all_pairs
 from qmargin.scoring import embed_run
@@ -31,13 +32,14 @@ class Arguments:
     """Which people; test people who set a threshold cannot judge it afterwards."""
     device: str | None = None
     """Where to embed: cpu, cuda, ...; that of the training unless given."""
+    weights: WeightsOption = "newest"
 
 
 def run(words: Sequence[str]) -> None:
     """Learn thresholds for wanted FARs on a run's validation people; qmargin verify uses them."""
     arguments = tyro.cli(Arguments, args=list(words), prog="qmargin threshold")
     folder = RunFolder(arguments.run)
-    trials = all_pairs(embed_run(folder, arguments.split, arguments.device))
+    trials = all_pairs(embed_run(folder, arguments.split, arguments.device, weights=arguments.weights))
     fars = {*arguments.far, *_kept(folder, trials.step, arguments.split)}
     found = thresholds_for(
         trials.scores, trials.labels, trials.subjects, sorted(fars), step=trials.step, split=arguments.split

@@ -1,7 +1,6 @@
 """`qmargin train RECIPE --out DIR [--loss NAME] [--resume] [--field value ...]`."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -14,8 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qmargin.protocols import training_validator
-from qmargin.recipes import RECIPES, find_recipe
+from qmargin.cli._recipe_list import list_recipes
+from qmargin.cli._splits import evaluation_of
+from qmargin.cli._validator import validator_of
+from qmargin.recipes import find_recipe
 from qmargin.recipes.registry import Recipe, nearest
 from qmargin.training import RunFolder, TrainConfig
 from qmargin.training import train as train_run
@@ -36,7 +37,8 @@ class Arguments:
     out: Path
     """Folder of the run: config, checkpoint, log."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Continue the run in --out from its newest checkpoint."""
+    """Continue the run in --out from its newest checkpoint; where there is none yet, start it, and say so: what is
+    started again by a scheduler may always have --resume."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     """The recipe's config."""
 
@@ -44,7 +46,7 @@ class Arguments:
 def run(words: Sequence[str]) -> None:
     """Train a recipe into a folder; Ctrl-C leaves a run that --resume continues to the same weights."""
     if not words or words[0] in ("-h", "--help"):
-        _list_recipes()
+        list_recipes()
         return
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("recipe")
@@ -68,12 +70,13 @@ def run(words: Sequence[str]) -> None:
         show_settings(config)
     if arguments.out.resolve() == Path.cwd():
         raise ValueError("--out must be a folder of its own, not the current one; for example --out runs/first")
-    validate = training_validator(config) if config.validation.every is not None else None
+    validate = validator_of(config)
+    if arguments.resume and own_rank()[0] == 0:
+        _say_where_it_starts(RunFolder(arguments.out))
     folder = train_run(config, arguments.out, resume=arguments.resume, validate=validate)
     if own_rank()[0] > 0:
         return
-    evaluation = f"qmargin evaluate {shlex.quote(str(folder.path))}"
-    done = f"trained: {folder.path}   peak memory: {peak_memory_mib():,.0f} MiB   next: {evaluation}"
+    done = f"trained: {folder.path}   peak memory: {peak_memory_mib():,.0f} MiB   next: {evaluation_of(folder)}"
     Console().print(done, soft_wrap=True, markup=False)
 
 
@@ -103,6 +106,14 @@ def _resumed(words: Sequence[str]) -> TrainConfig | None:
     known, _ = peek.parse_known_args(list(words))
     folder = RunFolder(known.out) if known.resume and known.out is not None else None
     return folder.read_config() if folder is not None and folder.config.exists() else None
+
+
+def _say_where_it_starts(folder: RunFolder) -> None:
+    """With --resume, and nothing to go on from, which a mistyped --out looks like."""
+    if not folder.has_checkpoint():
+        what = "checkpoint" if folder.config.exists() else "run"
+        console = Console(soft_wrap=True)
+        console.print(f"no {what} in {folder.path} yet: starting from step 0", markup=False, highlight=False)
 
 
 def _kinds(config: TrainConfig, field: str) -> dict[str, Any]:
@@ -188,22 +199,3 @@ def show_settings(config: TrainConfig) -> None:
     for name, value in flatten(config).items():
         table.add_row(name, escape(value))
     Console(soft_wrap=not sys.stdout.isatty()).print(table)
-
-
-def _list_recipes() -> None:
-    console = Console()
-    console.print("[bold]qmargin train RECIPE --out DIR[/] [--loss NAME] [--resume] [--field value ...]\n")
-    table = Table("recipe", "what it is", box=None, padding=(0, 2))
-    table.columns[0].no_wrap = True
-    recipes_by_losses: dict[str, list[str]] = {}
-    for recipe in RECIPES.values():
-        table.add_row(recipe.name, recipe.summary)
-        recipes_by_losses.setdefault(", ".join(recipe.losses), []).append(recipe.name)
-    console.print(table)
-    console.print()
-    *few, (common, _) = sorted(recipes_by_losses.items(), key=lambda item: len(item[1]))
-    for losses, names in few:
-        console.print(f"Losses of {', '.join(names)}: {losses}.", style="dim")
-    console.print(f"Losses of {'the others' if few else 'all'}: {common}.", style="dim")
-    console.print("\n`qmargin train RECIPE --help` lists every field with its unit and default. For example:")
-    console.print("  qmargin train faces-orl --loss qmargin --out runs/first --seed 1 --loss.final.margin.m 0.2")

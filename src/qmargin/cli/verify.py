@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from qmargin.calibration import load_thresholds
+from qmargin.cli._weights import WeightsOption
 from qmargin.scoring import embed_files, pair_cosines
 from qmargin.training import RunFolder
 
@@ -27,6 +28,7 @@ class Arguments:
     """FAR of the decision, one of those learned; the lowest of them unless given."""
     device: str | None = None
     """Where to embed: cpu, cuda, ...; that of the training unless given."""
+    weights: WeightsOption = "newest"
 
 
 def run(words: Sequence[str]) -> None:
@@ -40,11 +42,12 @@ def run(words: Sequence[str]) -> None:
             raise ValueError(f"no file at {image}")
     if arguments.first.resolve() == arguments.second.resolve():
         raise ValueError(f"{arguments.first} and {arguments.second} are one file; give two")
-    embeddings = embed_files(folder, [arguments.first, arguments.second], arguments.device)
+    embeddings = embed_files(folder, [arguments.first, arguments.second], arguments.device, weights=arguments.weights)
     if embeddings.step != thresholds.step:
         raise ValueError(
-            f"the thresholds of {folder.path} are of training step {thresholds.step}, its weights of "
-            f"{embeddings.step}: run qmargin threshold {folder.path} again"
+            f"the thresholds of {folder.path} are of training step {thresholds.step}, its {arguments.weights} weights "
+            f"of {embeddings.step}: run qmargin threshold {folder.path} --weights {arguments.weights}, or verify "
+            "with the weights that they are of (--weights)"
         )
     score = float(pair_cosines(embeddings.vectors)[0])
     decision = "same person" if score >= point.threshold else "different people"

@@ -1,53 +1,29 @@
 """Face sets from one layout to another: every image looked at, aligned if wanted, and nothing left out in silence."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qmargin._files import new_folder
-from qmargin.data._checks import check_counts, first_few
+from qmargin._files import check_new, make_folder, new_folder
+from qmargin.data._checks import check_counts
 from qmargin.data.align import align_face
-from qmargin.data.decode import EncodedImage, decode_rgb, single_image
-from qmargin.data.face_sets import read_face_records
-from qmargin.data.folders import read_image_folder
-from qmargin.data.identities import SPLITS, Identities
+from qmargin.data.decode import decode_rgb, single_image
+from qmargin.data.landmarks import Landmarks, read_landmarks, unused_landmarks
+from qmargin.data.prepare_source import ENDINGS, EncodedSamples, Goal, Kind, check_names, open_source
 from qmargin.data.prepared import write_record
-from qmargin.data.recordio import RecordError
-from qmargin.data.sinks import SINKS, Face, Layout
+from qmargin.data.sinks import SINKS, Add, Face, Layout
+from qmargin.data.skips import Skip, describe_reasons
 
 BLOCK = 256  # images that are looked at together
-ENDINGS = {"BMP": "bmp", "JPEG": "jpg", "PNG": "png", "PPM": "ppm", "WEBP": "webp"}
 JPEG_QUALITY = 95  # of aligned crops
-
-Landmarks = Mapping[str, NDArray[np.float64]]
-Kind = Literal["folder", "rec"]
-Goal = Literal["folder", "rec", "tar"]
-Skip = tuple[str, str]  # what was left out, and why
-
-
-class EncodedSamples(Protocol):
-    """Samples whose image files can be copied: `Manifest` and `PackedSamples`."""
-
-    @property
-    def people(self) -> Identities:
-        """Identity and split of each."""
-
-    def path(self, index: int) -> str:
-        """What names a sample."""
-
-    def stem(self, index: int) -> str:
-        """File name of a sample without its ending, unique within its identity."""
-
-    def encoded(self, index: int) -> EncodedImage:
-        """The bytes of a sample's image file."""
+PER_SHARD = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +34,7 @@ class Prepared:
     images: int
     identities: int
     skipped: tuple[Skip, ...]
+    unused_landmarks: int = 0
 
 
 def prepare_faces(
@@ -66,16 +43,17 @@ def prepare_faces(
     out: Path,
     to: Goal,
     *,
-    split: str = "train",
+    split: str | None = None,
     landmarks: Path | None = None,
     skip_bad: bool = False,
-    per_shard: int = 10_000,
-    seed: int = 0,
+    per_shard: int | None = None,
+    seed: int | None = None,
     workers: int = 2,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Prepared:
     """Convert a face set; the folder `out` appears when it is whole.
 
+    A source that `qmargin prepare` wrote is compared with all its checksums first, or damage would be given new ones.
     Every image is decoded once to see that it can be: a damaged or empty file, one with more than 8 bits a channel or
     an animation is bad. Files are copied byte for byte, unless `landmarks` are given. Beside the images are written
     `identities.csv` (label and identity), `skipped.csv` where something was left out, and the checksums of all.
@@ -83,15 +61,15 @@ def prepare_faces(
     Args:
         source: folder of identity folders, or a `.rec` file with its `.idx`.
         kind: which of the two.
-        out: folder to write; it must not exist.
+        out: folder to write, its parents made where missing; it must not exist, nor lie in the folder of the source.
         to: folder: `identity/name` and a manifest; rec: `train.rec` and `train.idx`; tar: WebDataset shards, shuffled.
-        split: split that all samples get.
+        split: split that all samples get, train for rec; unless given that of a folder that was prepared, else train.
         landmarks: a CSV file with the columns path, x1, y1, ..., x5, y5, in the order of `FACE_TEMPLATE`: faces are
             cropped to 112x112 by `align_face` and saved as JPEG of quality 95. Paths are those of the source's samples.
         skip_bad: leave bad images out, and those whose label contradicts an identity record, and list them; otherwise
             the first one ends the preparation. A label keeps its identity, also of those that lost all images.
-        per_shard: samples of a tar shard.
-        seed: of the order in tar shards.
+        per_shard: samples of a tar shard, 10,000 unless given; of tar alone.
+        seed: of the order in tar shards, 0 unless given; of tar alone.
         workers: threads that look at images.
         progress: told images done and images in all.
 
@@ -99,79 +77,84 @@ def prepare_faces(
         Counts, and what was left out.
 
     Raises:
-        ValueError: the source or an image is bad, `out` exists, the disk is full (nothing is left behind then).
+        ValueError: the source or an image is bad, a prepared source is not as it was written, two images would have one
+            name, no landmarks are of the source, `out` exists, the disk is full (nothing is left behind then,
+            but parents of `out`).
     """
-    check_counts("prepare_faces", 1, per_shard=per_shard, workers=workers)
-    if split not in SPLITS:
-        raise ValueError(f"the split must be one of {', '.join(SPLITS)}, got {split!r}")
-    damaged = list[RecordError]() if skip_bad else None
-    samples: EncodedSamples = (
-        read_face_records(source, split, damaged=damaged) if kind == "rec" else read_image_folder(source, split)
-    )
-    skipped: list[Skip] = [(f"{source.name}@{error.offset}", str(error)) for error in damaged or ()]
+    shards = _shard_options(to, per_shard=per_shard, seed=seed)
+    check_counts("prepare_faces", 1, workers=workers)
+    _check_place(source, kind, out)
     points = None if landmarks is None else read_landmarks(landmarks)
+    opened = open_source(source, kind, to, split, skip_bad=skip_bad)
+    samples, skipped, unused = opened.samples, opened.skipped, 0
+    if points is not None and landmarks is not None:
+        unused = unused_landmarks(points, landmarks, (path for path, _, _ in samples.rows()), source)
+    if to == "folder" and kind == "folder":  # names from a .rec are numbers
+        check_names(samples, points)
     names = samples.people.names
-    order = _order(samples, seed, shuffled=SINKS[to].shuffled)
-    images, kept = 0, set[int]()
+    order = _order(samples, shards["seed"], shuffled=SINKS[to].shuffled)
+    make_folder(out.parent)
     with new_folder(out) as folder:
         _write_rows(folder / "identities.csv", ("label", "identity"), enumerate(names))
-        with SINKS[to].open(Layout(folder=folder, names=names, split=split, per_shard=per_shard)) as add:
-            for done, face in enumerate(_faces(samples, order, points, workers), 1):
-                if isinstance(face, Face):
-                    add(face)
-                    images += 1
-                    kept.add(face.label)
-                elif skip_bad:
-                    skipped.append(face)
-                else:
-                    raise ValueError(f"{face[1]}; to leave bad images out and have them listed: --skip-bad")
-                progress(done, len(order))
+        layout = Layout(folder=folder, names=names, split=opened.split, per_shard=shards["per_shard"])
+        with SINKS[to].open(layout) as add:
+            faces = _told(_faces(samples, order, points, workers), len(order), progress)
+            images, kept = _written(faces, add, skipped, skip_bad=skip_bad)
             if not images:
-                raise ValueError(f"no image of {source} is good; the first is bad because: {skipped[0][1]}")
+                raise ValueError(f"no image of {source} is good: {describe_reasons(skipped)}")
         if skipped:
             _write_rows(folder / "skipped.csv", ("path", "reason"), skipped)
-        counts: dict[str, object] = {"kind": to, "images": images, "identities": len(kept), "skipped": len(skipped)}
+        counts: dict[str, object] = {"kind": to, "images": images, "identities": kept, "skipped": len(skipped)}
         write_record(folder, counts)
-    return Prepared(out, images, len(kept), tuple(skipped))
+    return Prepared(out, images, kept, tuple(skipped), unused)
+
+
+def _shard_options(to: Goal, **given: int | None) -> dict[str, int]:
+    """The options of tar shards, which nothing else has."""
+    asked = {name: value for name, value in given.items() if value is not None}
+    if asked and to != "tar":
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+        raise ValueError(f"{flags} is of tar shards alone, got --to {to}: leave it out, or write --to tar")
+    options = {"per_shard": PER_SHARD, "seed": 0, **asked}
+    check_counts("prepare_faces", 1, per_shard=options["per_shard"])
+    check_counts("prepare_faces", 0, seed=options["seed"])
+    return options
+
+
+def _check_place(source: Path, kind: Kind, out: Path) -> None:
+    """Refuse a folder that is there, and one that the source would have for an identity."""
+    check_new(out)
+    if kind == "folder" and out.resolve().is_relative_to(source.resolve()):
+        raise ValueError(
+            f"--out {out} lies in the source {source}, and would be read as one of its people: give another"
+        )
+
+
+def _told(faces: Iterator[Face | Skip], total: int, progress: Callable[[int, int], None]) -> Iterator[Face | Skip]:
+    for done, face in enumerate(faces, 1):
+        yield face
+        progress(done, total)
+
+
+def _written(faces: Iterator[Face | Skip], add: Add, skipped: list[Skip], *, skip_bad: bool) -> tuple[int, int]:
+    """Number of images that were written and of their identities; what was not joins `skipped`, or is an error."""
+    images, kept = 0, set[int]()
+    for face in faces:
+        if isinstance(face, Face):
+            add(face)
+            images += 1
+            kept.add(face.label)
+        elif skip_bad:
+            skipped.append(face)
+        else:
+            raise ValueError(f"{face[1]}; to leave bad images out and have them listed: --skip-bad")
+    return images, len(kept)
 
 
 def _order(samples: EncodedSamples, seed: int, *, shuffled: bool) -> NDArray[np.int64]:
     if shuffled:
         return np.random.default_rng(seed).permutation(len(samples.people))
     return np.argsort(samples.people.codes, kind="stable")
-
-
-def read_landmarks(path: Path) -> Landmarks:
-    """Five points (5, 2), in pixels, for each path of a CSV file.
-
-    Raises:
-        ValueError: it cannot be read, a column is missing, a number is none or not finite, a path is listed twice.
-    """
-    columns = [f"{axis}{point}" for point in range(1, 6) for axis in "xy"]
-    found: dict[str, NDArray[np.float64]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = [column for column in ("path", *columns) if column not in (reader.fieldnames or ())]
-            if missing:
-                raise ValueError(f"{path}, line 1: no column {', '.join(missing)}; landmarks are path, x1, y1, ..., y5")
-            for row in reader:
-                points = _points([row[column] for column in columns])
-                if points is None or row["path"] in found:
-                    fault = "is listed twice" if row["path"] in found else "has not ten finite numbers"
-                    raise ValueError(f"{path}, line {reader.line_num}: {row['path']!r} {fault}")
-                found[row["path"]] = points
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"cannot read the landmarks {path}: {error}") from error
-    return found
-
-
-def _points(fields: list[str]) -> NDArray[np.float64] | None:
-    try:
-        points = np.array([float(field) for field in fields]).reshape(5, 2)
-    except (TypeError, ValueError):
-        return None
-    return points if np.isfinite(points).all() else None
 
 
 def _faces(
@@ -213,8 +196,3 @@ def _write_rows(path: Path, header: tuple[str, str], rows: Iterable[tuple[object
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-
-
-def describe_skips(skipped: tuple[Skip, ...]) -> str:
-    """Number and first few of what was left out."""
-    return f"{len(skipped):,} left out: {first_few([path for path, _ in skipped])}"

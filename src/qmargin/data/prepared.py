@@ -2,12 +2,16 @@
 
 import csv
 import json
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 from qmargin._files import to_json, write_text
 from qmargin.data._checks import first_few
+from qmargin.data.manifest import Manifest
+from qmargin.data.tables import read_manifest
 
 RECORD = "prepared.json"
 MANIFEST = "manifest.csv"
@@ -32,7 +36,7 @@ def check_prepared(folder: Path, *, contents: bool = False) -> bool:
         Whether there is a record; a set that `qmargin prepare` did not write has none.
 
     Raises:
-        ValueError: the record is damaged, or a file is missing or not as it was written.
+        ValueError: the record is damaged, or a file is missing or not as it was written, or more images are there.
     """
     if not (folder / RECORD).is_file():
         return False
@@ -40,6 +44,7 @@ def check_prepared(folder: Path, *, contents: bool = False) -> bool:
     changed = [name for name, entry in files.items() if not _same(folder / name, entry, contents=contents)]
     if contents and kind == "folder" and MANIFEST not in changed:  # it lists what its images must be
         changed += _changed_images(folder)
+        changed += _unlisted(folder)
     if changed:
         raise ValueError(
             f"{len(changed):,} files of {folder} are not as they were written: {first_few(changed)}; copy or prepare "
@@ -58,6 +63,15 @@ def beside_images(folder: Path) -> frozenset[str]:
         return frozenset()
     kind, files = _read_record(folder)
     return frozenset({RECORD, *files} if kind == "folder" else ())
+
+
+def listed_images(folder: Path) -> Manifest | None:
+    """What the manifest lists of a folder that `qmargin prepare --to folder` wrote; None of any other folder.
+
+    Raises:
+        ValueError: the record or the manifest is damaged.
+    """
+    return read_manifest(folder / MANIFEST, check_files=False) if MANIFEST in beside_images(folder) else None
 
 
 def _read_record(folder: Path) -> tuple[object, dict[str, tuple[int, str]]]:
@@ -88,6 +102,20 @@ def _changed_images(folder: Path) -> list[str]:
 
     listed = ((row["path"], (int(row["bytes"]), row["sha256"])) for row in rows())
     return [name for name, entry in listed if not _same(folder / name, entry, contents=True)]
+
+
+def _unlisted(folder: Path) -> list[str]:
+    """Folders of identities that hold more than the manifest lists: what is missing is among the changed images."""
+    listed = Counter(path.rpartition("/")[0] for path in read_manifest(folder / MANIFEST, check_files=False).paths)
+    found = {entry.name: len(visible(folder / entry.name)) for entry in visible(folder) if entry.is_dir()}
+    more = {name: count - listed[name] for name, count in found.items() if count > listed[name]}
+    return [f"{name} ({count:,} more than {MANIFEST} lists)" for name, count in more.items()]
+
+
+def visible(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, sorted by name; names that begin with a dot are skipped."""
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
 def _entry(path: Path) -> dict[str, object]:

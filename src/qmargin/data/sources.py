@@ -48,7 +48,8 @@ class ImageFolders:
         """The samples of both, train first, with paths relative to the folder that holds both.
 
         Raises:
-            ValueError: one folder lies in the other, an identity is in both, and what `read_image_folder` refuses.
+            ValueError: one folder lies in the other, an identity is in both, and what `check_prepared` and
+                `read_image_folder` refuse.
         """
         folders = {"train": Path(os.path.abspath(self.train)), "test": Path(os.path.abspath(self.test))}  # noqa: PTH100
         root = Path(os.path.commonpath(folders.values()))
@@ -57,6 +58,8 @@ class ImageFolders:
                 f"train and test must be two folders side by side, got {self.train} and {self.test}: one is, or lies "
                 "in, the other"
             )
+        for folder in folders.values():
+            check_prepared(folder)
         parts = {split: read_image_folder(folder, split) for split, folder in folders.items()}
         shared = sorted(set(parts["train"].names) & set(parts["test"].names))
         if shared:

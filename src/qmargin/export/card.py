@@ -1,8 +1,7 @@
 """The model card of a run, in Markdown: what was trained on what, how, and the figures that its folder holds."""
 
-import csv
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from qmargin.training import RunFolder, TrainConfig
 from qmargin.training.codec import leaves, shown
 from qmargin.training.log import read_log
 from qmargin.training.model_config import SpeechModelConfig
+from qmargin.training.people import people_of
 
 LOGGED = ("step", "epoch", "loss", "accuracy", "target_cosine", "support_size", "zero_loss")  # of the last row
 REPORTS = (
@@ -19,8 +19,8 @@ REPORTS = (
     "metrics-validation.md",
     "pairs.md",
     "ijb.md",
-    "trials/metrics.md",
-)  # that other commands leave in a run
+    "trials/*/metrics.md",
+)  # that other commands leave in a run; of trial lists each in a folder of its own
 
 
 def model_card(run: RunFolder, model: TrainedModel) -> str:
@@ -33,7 +33,7 @@ def model_card(run: RunFolder, model: TrainedModel) -> str:
     Returns:
         Markdown: the model, its input and output, the training data by counts (no path and no name of a person), the
         whole recipe, the end of the training log, and the tables that qmargin evaluate, pairs and ijb left in the
-        folder. Figures that are not there are named as missing.
+        folder, which name the run by its folder's name. Figures that are not there are named as missing.
     """
     config = run.read_config()
     sections = {
@@ -75,26 +75,12 @@ def _model(model: TrainedModel) -> dict[str, str]:
     }
 
 
-@dataclass
-class _Split:
-    """What is counted of a split."""
-
-    samples: int = 0
-    identities: set[str] = field(default_factory=set)
-
-
 def _data(run: RunFolder, config: TrainConfig, words: Mapping[str, str]) -> dict[str, str]:
     if not run.manifest.is_file():
         return {"source": type(config.data.source).__name__, "counts": "not recorded in the run"}
-    splits: dict[str, _Split] = {}
-    with run.manifest.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            split = splits.setdefault(row["split"], _Split())
-            split.samples += 1
-            split.identities.add(row["identity"])
     counts = {
-        f"{name} split": f"{split.samples:,} {words['samples']} of {len(split.identities):,} {words['identities']}"
-        for name, split in splits.items()
+        f"{name} split": f"{people.total():,} {words['samples']} of {len(people):,} {words['identities']}"
+        for name, people in people_of(run).items()
     }
     return {"source": type(config.data.source).__name__, **counts}
 
@@ -119,10 +105,16 @@ def _private(value: object) -> object:
 
 
 def _figures(run: RunFolder) -> str:
-    found = [run.path / name for name in REPORTS if (run.path / name).is_file()]
+    found = [path for name in REPORTS for path in sorted(run.path.glob(name)) if path.is_file()]
     if not found:
         return "None was computed: `qmargin evaluate RUN`, then export the card again."
-    return "\n\n".join(path.read_text(encoding="utf-8").strip() for path in found)
+    return _without_folders("\n\n".join(path.read_text(encoding="utf-8").strip() for path in found), run)
+
+
+def _without_folders(text: str, run: RunFolder) -> str:
+    """Tables without the folders of the run's path, and of any path from the root on: those of the writer's machine."""
+    name = "".join(rf"\\?{re.escape(letter)}" for letter in run.path.resolve().name)  # escaped as Markdown, or not
+    return re.sub(rf"(?m)(?<=\| )(?:/[^|\n]*/|[^|\n]*/(?={name}))", "", text)
 
 
 def _rows(cells: Mapping[str, str]) -> str:

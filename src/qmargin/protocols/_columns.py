@@ -1,10 +1,12 @@
 """Text files of whitespace-separated columns as arrays: no Python object a row, and every refusal names file and line.
 
 Conventions:
-    Columns are separated by spaces or tabs, lines end with LF or CRLF, the text is UTF-8. Every line has the same
-    number of columns; only the end of the file may be blank. A field longer than `LONGEST_FIELD` bytes is no id.
+    Columns are separated by spaces or tabs, lines end with LF or CRLF, the text is UTF-8; a byte order mark before it,
+    as editors on Windows write, is no part of it. Every line has the same number of columns; only the end of the file
+    may be blank. A field longer than `LONGEST_FIELD` bytes is no id.
 """
 
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +102,8 @@ def _read(path: Path) -> NDArray[np.uint8]:
     if not path.is_file():
         raise ValueError(f"no file at {path}")
     data = np.fromfile(path, dtype=np.uint8)
+    if data[: len(BOM_UTF8)].tobytes() == BOM_UTF8:
+        data = data[len(BOM_UTF8) :]
     if (data == 0).any():
         line = 1 + int(np.count_nonzero(data[: int((data == 0).argmax())] == 10))
         raise ValueError(f"{path}, line {line}: a zero byte; this is not a text file")

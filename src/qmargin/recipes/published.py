@@ -1,4 +1,4 @@
-"""The recipes of arcface_torch as a table: a set of faces times a network; everything else is one setting.
+"""The recipes of arcface_torch as a table: every set of faces times every network; all else is one setting.
 
 Batch 1,024 at learning rate 0.1, falling linearly to 0 over 20 epochs, momentum 0.9, gradients clipped at norm 5,
 prototypes from normal(0, 0.01). Eight devices with 128 images each become eight parts of 128 images on one device: as
@@ -7,13 +7,15 @@ learning rate would be another one for them. Two recipes of one set differ in th
 the set and, for Glint360K, in its weight decay.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from qmargin.backbones import IResNetConfig, MobileFaceNetConfig
 from qmargin.data import Augmentation, ImageFormat, RecordFile
 from qmargin.losses import ScheduledLoss
 from qmargin.recipes.faces import PUBLISHED_SCALE
+from qmargin.recipes.losses import GLINT, LARGE, default_of
 from qmargin.training import DataConfig, OptimizerConfig, TrainConfig, ValidationConfig
 
 Network = IResNetConfig | MobileFaceNetConfig
@@ -23,20 +25,21 @@ VALIDATION = ("lfw", "cfp_fp", "agedb_30")  # `.bin` sets that lie beside the tr
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSet:
-    """A public training set: how large it is, so that a damaged or other copy is refused, and its weight decay."""
+    """A public training set: its size, by which a damaged or other copy is refused, its weight decay and losses."""
 
     title: str
     identities: int
     images: int
     weight_decay: float = 5e-4
+    losses: dict[str, ScheduledLoss] = field(default_factory=lambda: LARGE)
 
 
 FACE_SETS = {
     "ms1mv2": FaceSet(title="MS1MV2", identities=85_742, images=5_822_653),
     "ms1mv3": FaceSet(title="MS1MV3", identities=93_431, images=5_179_510),
-    "glint360k": FaceSet(title="Glint360K", identities=360_232, images=17_091_657, weight_decay=1e-4),
-    "webface4m": FaceSet(title="WebFace4M", identities=205_990, images=4_235_242),
-    "webface12m": FaceSet(title="WebFace12M", identities=617_970, images=12_720_066),
+    "glint360k": FaceSet(title="Glint360K", identities=360_232, images=17_091_657, weight_decay=1e-4, losses=GLINT),
+    "webface4m": FaceSet(title="WebFace4M", identities=205_990, images=4_235_242, losses=GLINT),
+    "webface12m": FaceSet(title="WebFace12M", identities=617_970, images=12_720_066, losses=GLINT),
 }
 NETWORKS: dict[str, Network] = {
     "r18": IResNetConfig(depth=18),
@@ -46,28 +49,20 @@ NETWORKS: dict[str, Network] = {
     "r200": IResNetConfig(depth=200),
     "mobilefacenet": MobileFaceNetConfig(embedding_dim=512),
 }
-TABLE = {
-    "ms1mv2": ("r50", "r100"),
-    "ms1mv3": ("r18", "r34", "r50", "r100", "r200", "mobilefacenet"),
-    "glint360k": ("r50", "r100", "r200", "mobilefacenet"),
-    "webface4m": ("r50", "r100"),
-    "webface12m": ("r50", "r100", "r200"),
-}
 
 
 @dataclass(frozen=True)
 class PublishedRecipe:
-    """A row of the table; calling it with a loss gives the whole config.
+    """A row of the table; calling it gives the whole config, with the first of its losses unless told another.
 
     Args:
         face_set: key of `FACE_SETS`.
         network: key of `NETWORKS`.
 
     Example:
-        >>> from qmargin.losses import ArcFace
         >>> recipe = PublishedRecipe("ms1mv3", "r50")
-        >>> recipe.name, recipe(ScheduledLoss(name="arcface", final=ArcFace())).batch_size
-        ('faces-ms1mv3-r50', 1024)
+        >>> recipe.name, recipe().loss.name, recipe(recipe.losses["arcface"]).loss.name
+        ('faces-ms1mv3-r50', 'qmargin', 'arcface')
 
     Reference: insightface, recognition/arcface_torch/configs and train_v2.py.
     """
@@ -89,13 +84,18 @@ class PublishedRecipe:
     def summary(self) -> str:
         """One line for lists of recipes."""
         chosen = FACE_SETS[self.face_set]
-        trained = "as arcface_torch trains it"
+        settings = "with arcface_torch's settings"
         if isinstance(NETWORKS[self.network], MobileFaceNetConfig):  # arcface_torch's of that name is another network
-            trained = "the paper's network, trained as arcface_torch trains its own"
-        return f"{self.network} on {chosen.title}, {chosen.identities:,} identities, {trained}."
+            settings = f"the paper's network, {settings} for its own"
+        return f"{self.network} on {chosen.title}, {chosen.identities:,} identities, {settings}."
 
-    def __call__(self, loss: ScheduledLoss) -> TrainConfig:
-        """The config with that loss."""
+    @property
+    def losses(self) -> dict[str, ScheduledLoss]:
+        """The losses with good settings for the set, by name."""
+        return FACE_SETS[self.face_set].losses
+
+    def __call__(self, loss: ScheduledLoss | None = None) -> TrainConfig:
+        """The config with that loss, or with the first of `losses`."""
         chosen = FACE_SETS[self.face_set]
         folder = Path(self.face_set)
         return TrainConfig(
@@ -109,7 +109,7 @@ class PublishedRecipe:
                 workers=8,
             ),
             backbone=NETWORKS[self.network],
-            loss=loss,
+            loss=loss or default_of(self.losses),
             optimizer=OptimizerConfig(
                 learning_rate=0.1,
                 as_of_scale=PUBLISHED_SCALE,
@@ -128,4 +128,4 @@ class PublishedRecipe:
         )
 
 
-PUBLISHED = tuple(PublishedRecipe(face_set, network) for face_set, networks in TABLE.items() for network in networks)
+PUBLISHED = tuple(PublishedRecipe(*row) for row in product(FACE_SETS, NETWORKS))

@@ -15,6 +15,7 @@ from qmargin.data.speech import (
 )
 from qmargin.heads import HeadConfig
 from qmargin.losses import ScheduledLoss
+from qmargin.recipes.losses import SPEAKERS, SPEAKERS_LARGE_MARGIN, VOICES, default_of
 from qmargin.training import AveragingConfig, OptimizerConfig, SpeechDataConfig, TrainConfig
 
 SPEEDS = (1.0, 0.9, 1.1)
@@ -24,33 +25,32 @@ WARMUP_EPOCHS = 6
 # warm-up 0.4 x 5e-4^(6/150) = 0.295, and 4 x 5e-5 in the end. Here the rates are written as they are used.
 PEAK, LAST = 0.295, 2e-4
 PUBLISHED_SCALE = 32.0  # of the losses that these rates are for
-STEPS_AN_EPOCH = 4265  # 1,092,009 utterances, 256 a step
 TUNING_EPOCHS = 5
 # 1e-4 to 2.5e-5 in five epochs, one of warm-up, times 128 / 64: 2e-4 x 0.25^(1/5) at its end
 TUNING_PEAK, TUNING_LAST = 1.52e-4, 5e-5
 
 
-def voxceleb_resnet34(loss: ScheduledLoss) -> TrainConfig:
+def voxceleb_resnet34(loss: ScheduledLoss | None = None) -> TrainConfig:
     """ResNet34-TSTP on VoxCeleb2 dev as WeSpeaker trains it: speeds as new speakers, MUSAN and rooms, 150 epochs."""
     return _voxceleb("voxceleb-resnet34", SpeakerResNetConfig(embedding_dim=256), loss)
 
 
-def voxceleb_ecapa1024(loss: ScheduledLoss) -> TrainConfig:
+def voxceleb_ecapa1024(loss: ScheduledLoss | None = None) -> TrainConfig:
     """ECAPA-TDNN of 1024 channels on VoxCeleb2 dev as WeSpeaker trains it; the same schedule as voxceleb-resnet34."""
     return _voxceleb("voxceleb-ecapa1024", EcapaConfig(channels=1024, embedding_dim=192), loss)
 
 
-def voxceleb_resnet34_large_margin(loss: ScheduledLoss) -> TrainConfig:
+def voxceleb_resnet34_large_margin(loss: ScheduledLoss | None = None) -> TrainConfig:
     """Large-margin fine-tuning of a voxceleb-resnet34 run: 5 epochs of 6 s segments with a larger margin."""
-    return _large_margin(voxceleb_resnet34(loss))
+    return _large_margin(voxceleb_resnet34(loss or default_of(SPEAKERS_LARGE_MARGIN)))
 
 
-def voxceleb_ecapa1024_large_margin(loss: ScheduledLoss) -> TrainConfig:
+def voxceleb_ecapa1024_large_margin(loss: ScheduledLoss | None = None) -> TrainConfig:
     """Large-margin fine-tuning of a voxceleb-ecapa1024 run: 5 epochs of 6 s segments with a larger margin."""
-    return _large_margin(voxceleb_ecapa1024(loss))
+    return _large_margin(voxceleb_ecapa1024(loss or default_of(SPEAKERS_LARGE_MARGIN)))
 
 
-def speakers_small(loss: ScheduledLoss) -> TrainConfig:
+def speakers_small(loss: ScheduledLoss | None = None) -> TrainConfig:
     """A narrow ECAPA-TDNN on the recordings of a CSV file, with made-up noise: for a CPU and some 3,000 utterances."""
     return TrainConfig(
         recipe="speakers-small",
@@ -63,10 +63,10 @@ def speakers_small(loss: ScheduledLoss) -> TrainConfig:
         backbone=EcapaConfig(
             channels=128, pooled=384, bottleneck=64, embedding_dim=128, global_context=False, stride=3
         ),
-        loss=loss,
+        loss=loss or default_of(VOICES),
         head=HeadConfig(measure="probability"),
         optimizer=OptimizerConfig(
-            learning_rate=0.5,  # benchmarks/speakers_small.py: no loss wants more, half of it serves some as well
+            learning_rate=0.25,  # benchmarks/speakers_small.py chose it for CosFace and Q-Margin, 0.5 for others
             as_of_scale=1.0,
             momentum=0.9,
             nesterov=True,
@@ -82,7 +82,7 @@ def speakers_small(loss: ScheduledLoss) -> TrainConfig:
     )
 
 
-def _voxceleb(name: str, backbone: EcapaConfig | SpeakerResNetConfig, loss: ScheduledLoss) -> TrainConfig:
+def _voxceleb(name: str, backbone: EcapaConfig | SpeakerResNetConfig, loss: ScheduledLoss | None) -> TrainConfig:
     return TrainConfig(
         recipe=name,
         data=SpeechDataConfig(
@@ -97,7 +97,7 @@ def _voxceleb(name: str, backbone: EcapaConfig | SpeakerResNetConfig, loss: Sche
             workers=8,
         ),
         backbone=backbone,
-        loss=loss,
+        loss=loss or default_of(SPEAKERS),
         optimizer=OptimizerConfig(
             learning_rate=PEAK,
             as_of_scale=PUBLISHED_SCALE,
@@ -108,7 +108,7 @@ def _voxceleb(name: str, backbone: EcapaConfig | SpeakerResNetConfig, loss: Sche
             nesterov=True,
             weight_decay=1e-4,
         ),
-        averaging=AveragingConfig(last=10, every=STEPS_AN_EPOCH),
+        averaging=AveragingConfig(last=10, every=None),
         epochs=EPOCHS,
         batch_size=256,
         log_every=50,

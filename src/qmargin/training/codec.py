@@ -134,9 +134,13 @@ def leaves(config: object, prefix: str = "") -> dict[str, object]:
 
 
 def places(config: TrainConfig) -> frozenset[str]:
-    """Names of the leaves that say where the data lies: its digest, not its place, says whether it is the same."""
-    source = leaves(config.data.source, "data.source")
-    return frozenset(name for name, value in source.items() if isinstance(value, Path))
+    """Names of the leaves that are a path and may be another one when a run goes on.
+
+    Of `data.source` the digest of its samples says whether it is the same; the files of `data.feature_cache` name what
+    they are of, and are computed where they are missing; `init_from` is not read again once there is a checkpoint. That
+    the sets of noise are the same ones, elsewhere, is taken on trust.
+    """
+    return frozenset(name for name, value in leaves(config).items() if isinstance(value, Path))
 
 
 def flatten(config: object) -> dict[str, str]:

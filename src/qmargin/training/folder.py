@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmargin._files import cannot_write, make_folder, write_text
+from qmargin._files import cannot_write, make_folder, remove_left, write_text
 from qmargin.training.codec import HARMLESS, differing, from_json, places, to_json
 from qmargin.training.config import TrainConfig
 
@@ -36,6 +36,11 @@ class RunFolder:
     def shards(self) -> Path:
         """Checkpoints of a training by several processes: step-N, each a folder of shards."""
         return self.path / "shards"
+
+    @property
+    def merged(self) -> Path:
+        """The newest shards as one file, before it takes the checkpoint's place."""
+        return self.path / ".merged.safetensors"
 
     def has_checkpoint(self) -> bool:
         """Whether there is one to go on from, of one process or of several."""
@@ -104,10 +109,14 @@ class RunFolder:
     def open(self, config: TrainConfig, *, resume: bool) -> None:
         """Make the folder, held by `locked`, ready to train `config`: a new run, or with `resume` the one there.
 
+        What trainings that were killed while they wrote a file have left is removed.
+
         Raises:
             ValueError: a run is there and `resume` is off, or its config differs in more than how fast it trains and
                 where its data lies, or the folder cannot be written.
         """
+        for written in (self.config, self.manifest, self.checkpoint, self.merged, self.log, self.validation, self.best):
+            remove_left(written)
         if not (self.checkpoint.exists() or self.shards.exists() or self.log.exists()):  # nothing was trained here yet
             write_text(self.config, to_json(config) + "\n")
             return

@@ -18,7 +18,7 @@ from qmargin.training.folder import RunFolder
 from qmargin.training.guard import naming_the_batch
 from qmargin.training.initial import load_initial
 from qmargin.training.log import TrainingLog
-from qmargin.training.manifest import check_manifest, read_samples
+from qmargin.training.manifest import check_identities, check_manifest, read_samples
 from qmargin.training.model_file import model_input
 from qmargin.training.newest import newest_state
 from qmargin.training.prototypes import Prototypes
@@ -105,13 +105,14 @@ class _Job:
         manifest = read_samples(config)
         check_settings(world, config, manifest)
         samples = manifest.subset("train")
+        check_identities(samples, config)
         balance = config.data.class_balance
         share = world.share(config.batch_size, config.gradient_accumulation)
         order = training_order(samples.labels, share, config.seed, balance, world.rank, world.size)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         steps = _steps(config, order)
-        config.averaging.check_steps(steps)
+        config.averaging.check_steps(steps, order.steps_per_epoch)
         counts = torch.from_numpy(config.data.class_counts(samples))  # (classes,)
         return cls(
             config=config,
@@ -184,11 +185,11 @@ def _carry_on(job: _Job, title: str) -> None:
 
 def _step(job: _Job, batch: Batch | SpeechBatch, log: TrainingLog | SilentLog) -> None:
     """One step, and its line for the log."""
-    state = job.state
+    state, steps_per_epoch = job.state, job.order.steps_per_epoch
     job.world.seed_dropout(job.config.seed, state.step)
     with naming_the_batch(state.step, [job.samples.path(index) for index in batch.indices], job.run.path):
-        stats, numbers, settings = train_step(state, batch, job.config, job.steps)
-    settings["epoch"] = state.step / job.order.steps_per_epoch
+        stats, numbers, settings = train_step(state, batch, job.config, job.steps, steps_per_epoch)
+    settings["epoch"] = state.step / steps_per_epoch
     log.add(state.step, len(batch.labels) * job.world.size, stats, numbers, settings)
 
 

@@ -1,9 +1,14 @@
 """Parts of a training's config that most runs leave as they are: averaged weights, and validation on the way."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from qmargin.training._checks import at_least, in_range
+
+FIRST_SHARE = (
+    0.05  # of an exponential mean that the weights after the first step may be; 3 / (1 - ema) steps leave so much
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +24,8 @@ class AveragingConfig:
     """Exponential mean over the steps: average <- ema * average + (1 - ema) * weights, ema in [0, 1), e.g. 0.999."""
     last: int | None = None
     """Plain mean of so many states of the weights, the last one at the end of training, as WeSpeaker takes 10."""
-    every: int = 1000
-    """Steps between the states of `last`."""
+    every: int | None = 1000
+    """Steps between the states of `last`; None is one an epoch, whatever the batch size."""
 
     def __post_init__(self) -> None:
         """Refuse both at once, and values outside their ranges."""
@@ -33,23 +38,65 @@ class AveragingConfig:
             in_range("averaging.ema", self.ema, 0.0, 1.0)
         if self.last is not None:
             at_least("averaging.last", self.last, 1)
-        at_least("averaging.every", self.every, 1)
+        if self.every is not None:
+            at_least("averaging.every", self.every, 1)
 
-    def check_steps(self, steps: int) -> None:
-        """Refuse a training too short for so many states: their mean would be one of fewer."""
-        if self.last is not None and (self.last - 1) * self.every >= steps:
-            reached = 1 + (steps - 1) // self.every
+    def interval(self, steps_per_epoch: int | None) -> int:
+        """Steps between the states of `last`.
+
+        Args:
+            steps_per_epoch: not needed where `every` says how many.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        every = steps_per_epoch if self.every is None else self.every
+        if every is None:
+            raise ValueError("averaging.every None is once an epoch: pass steps_per_epoch, or set it")
+        return every
+
+    def check_steps(self, steps: int, steps_per_epoch: int | None = None) -> None:
+        """Refuse a training of `steps` too short for the mean; `steps_per_epoch` is as in `interval`.
+
+        That of `last` would be one of fewer states, that of `ema` for the most part the weights after the first step.
+        """
+        if self.ema:
+            self._check_share(steps)
+        if self.last is None:
+            return
+        every = self.interval(steps_per_epoch)
+        if (self.last - 1) * every >= steps:
+            reached = 1 + (steps - 1) // every
+            apart = f"{every} steps apart" + (", once an epoch" if self.every is None else "")
             advice = f"averaging.every to at most {(steps - 1) // (self.last - 1)}, or " if self.last <= steps else ""
             raise ValueError(
-                f"averaging.last asks for {self.last} states of the weights, {self.every} steps apart, and this "
-                f"training of {steps} steps has {reached}: set {advice}averaging.last to {reached}"
+                f"averaging.last asks for {self.last} states of the weights, {apart}, and this training of {steps} "
+                f"steps has {reached}: set {advice}averaging.last to {reached}"
             )
 
-    def is_due(self, step: int, steps: int) -> bool:
-        """Whether the weights after `step` of `steps` enter the mean: a function of the step, nothing to save."""
-        if self.ema is not None:
-            return True
-        return self.last is not None and (steps - step) % self.every == 0 and steps - step < self.last * self.every
+    def _check_share(self, steps: int) -> None:
+        """Refuse an exponential mean of which the first state, that it begins with, is too large a share."""
+        assert self.ema is not None, "the caller asks that"
+        share = self.ema ** (steps - 1)
+        if share <= FIRST_SHARE:
+            return
+        at_most = math.floor(100 * FIRST_SHARE ** (1 / (steps - 1))) / 100 if steps > 1 else 0.0
+        needed = 1 + math.ceil(math.log(FIRST_SHARE) / math.log(self.ema))
+        raise ValueError(
+            f"averaging.ema {self.ema:g} over this training of {steps} steps is to {share:.0%} the weights after the "
+            f"first one, and a mean may be to {FIRST_SHARE:.0%}: set averaging.ema to at most {at_most:g}, or train "
+            f"{needed:,} steps"
+        )
+
+    def is_due(self, step: int, steps: int, steps_per_epoch: int | None = None) -> bool:
+        """Whether the weights after `step` of `steps` enter the mean; `steps_per_epoch` is as in `interval`.
+
+        A function of the step: there is nothing to save.
+        """
+        if self.ema is not None or self.last is None:
+            return self.ema is not None
+        every, left = self.interval(steps_per_epoch), steps - step
+        return left % every == 0 and left < self.last * every
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +124,8 @@ class ValidationConfig:
         elif self.bins or self.watch is not None or self.patience is not None:
             raise ValueError(
                 "validation.bins, watch and patience do nothing without validation.every: say after how many steps to "
-                "validate, e.g. --validation.every 2000"
+                "validate, e.g. --validation.every 2000, or set none of them: --validation.bins without a file, "
+                "--validation.watch None --validation.patience None"
             )
         if self.patience is not None:
             at_least("validation.patience", self.patience, 1)

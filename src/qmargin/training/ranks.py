@@ -24,8 +24,6 @@ from qmargin.training.sharded_checkpoint import on_first_rank
 from qmargin.training.sync_norm import with_global_norms
 from qmargin.training.watch import watched
 
-MERGED = ".merged.safetensors"
-
 
 class SilentLog(nullcontext[None]):
     """In place of the log, on the ranks that have none."""
@@ -144,9 +142,9 @@ class World:
             newest = newest_of(run)
             if newest is None or not newest.is_dir():
                 return
-            (run.path / MERGED).unlink(missing_ok=True)
-            reshard(newest, run.path / MERGED, ranks=1)
-            (run.path / MERGED).replace(run.checkpoint)
+            run.merged.unlink(missing_ok=True)
+            reshard(newest, run.merged, ranks=1)
+            run.merged.replace(run.checkpoint)
 
         if self.group is not None:
             self.first(merged)

@@ -12,6 +12,8 @@ from qmargin.data._checks import check_counts
 from qmargin.data.sample_table import SampleTable
 from qmargin.data.speech import FeatureCache, FrontEnd, SpeechAugmentation, SpeechBatches, SpeechSource, Utterances
 
+FEWEST_FRAMES = 9  # a residual network keeps an eighth of them, rounded up, and a deviation needs two
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechDataConfig:
@@ -22,7 +24,7 @@ class SpeechDataConfig:
     front_end: FrontEnd = field(default_factory=FrontEnd.wespeaker)
     """How recordings become features: in training, and ever after."""
     frames: int = 200
-    """Frames of a training segment, 10 ms each; shorter recordings are repeated."""
+    """Frames of a training segment, 10 ms each, at least 9; shorter recordings are repeated."""
     augmentation: SpeechAugmentation = field(default_factory=SpeechAugmentation)
     """Random changes of training segments; evaluation sees none."""
     validation_identities: int = 0
@@ -43,6 +45,11 @@ class SpeechDataConfig:
             raise ValueError(f"data.class_balance must be in [0, 1], got {self.class_balance!r}")
         check_counts("data", 0, validation_identities=self.validation_identities)
         check_counts("data", 1, frames=self.frames, workers=self.workers)
+        if self.frames < FEWEST_FRAMES:
+            raise ValueError(
+                f"data.frames must be at least {FEWEST_FRAMES}, got {self.frames}: networks take mean and deviation "
+                "over the frames of a segment, and a residual one keeps an eighth of them; 200 are 2 s"
+            )
         if self.feature_cache is not None and self.augmentation.noise is not None:
             raise ValueError(
                 "data.feature_cache keeps features of clean recordings, and data.augmentation.noise is added to waves: "

@@ -28,7 +28,13 @@ class StepResult(NamedTuple):
     settings: dict[str, float]
 
 
-def train_step(state: TrainingState, batch: Batch | SpeechBatch, config: TrainConfig, steps: int) -> StepResult:
+def train_step(
+    state: TrainingState,
+    batch: Batch | SpeechBatch,
+    config: TrainConfig,
+    steps: int,
+    steps_per_epoch: int | None = None,
+) -> StepResult:
     """One step of gradient descent: gradients of all parts of the batch, clipping, update, mean of the weights.
 
     Args:
@@ -36,6 +42,7 @@ def train_step(state: TrainingState, batch: Batch | SpeechBatch, config: TrainCo
         batch: its images or segments.
         config: of the run.
         steps: of the whole training, for the schedules.
+        steps_per_epoch: for a mean of one state an epoch (`averaging.every` None).
 
     Raises:
         NonFiniteError: a loss or gradient is not finite; no weight was moved. In float16 an overflow of the gradient
@@ -53,7 +60,7 @@ def train_step(state: TrainingState, batch: Batch | SpeechBatch, config: TrainCo
     norms = _prototype_norms(state)
     norm, overflow = _clipped(state, optimizer.clip_norm, norms.total)
     state.update(overflow=overflow)
-    if state.average is not None and config.averaging.is_due(state.step, steps):
+    if state.average is not None and config.averaging.is_due(state.step, steps, steps_per_epoch):
         state.average.update_parameters(state.backbone)
     if config.loss.support is not None and state.controlled is not None:
         support = float(stats.support_size)

@@ -12,8 +12,10 @@ from tests.voices import hum
 
 from qmargin.data import ShuffledBatches
 from qmargin.data.speech import (
+    FeatureCache,
     FrontEnd,
     RecordedNoise,
+    Recording,
     SpecAugment,
     SpeechAugmentation,
     SpeechBatch,
@@ -25,6 +27,9 @@ from qmargin.data.speech import (
 
 FRONT_END = FrontEnd.wespeaker()
 PLAIN = SpeechAugmentation()
+ADVICE = (
+    r"In a training: replace it under the same name \(the run can be resumed then\), or leave it out and train anew$"
+)
 STRONG = SpeechAugmentation(
     speeds=(0.9, 1.0, 1.1), noise=SyntheticNoise(rooms=3), noise_probability=0.9, masks=SpecAugment()
 )
@@ -120,8 +125,29 @@ def test_leaving_the_batches_ends_their_threads(voices: Path) -> None:
 def test_a_recording_that_is_gone_is_named_when_its_batch_is_due(voices: Path) -> None:
     batches = loader(voices, PLAIN)
     (voices / "id1" / "video" / "0.wav").unlink()
-    with pytest.raises(ValueError, match=r"cannot read .*id1/video/0\.wav: there is no such file"):
+    law = r"cannot read .*id1/video/0\.wav: there is no such file\. "
+    with pytest.raises(ValueError, match=law + ADVICE):
         list(batches.iterate(0, 2))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_recording_that_is_bad_says_how_the_training_can_go_on(voices: Path, tmp_path: Path, cached: bool) -> None:
+    batches = loader(voices, PLAIN)
+    batches.cache = FeatureCache(tmp_path / "kept", FRONT_END) if cached else None
+    bad = voices / "id1" / "video" / "0.wav"
+    bad.write_bytes(b"no sound")
+    law = r"Format not recognised; read are WAV, FLAC and Ogg: convert it, or leave it out\. "
+    with pytest.raises(ValueError, match=law + ADVICE):
+        list(batches.iterate(0, 2))
+    with pytest.raises(ValueError, match=law.removesuffix(r"\. ") + "$"):  # elsewhere nothing is resumed
+        recording_features(Recording(bad), FRONT_END)
+    soundfile.write(bad, hum(1.0), 16_000)
+    list(batches.iterate(0, 2))
+    if cached:
+        for file in (tmp_path / "kept").rglob("*.npy"):
+            file.write_bytes(b"")
+        with pytest.raises(ValueError, match=r"remove it, and they are computed anew$"):  # of a file that is not theirs
+            list(batches.iterate(0, 2))
 
 
 def test_an_order_of_other_samples_is_refused(voices: Path) -> None:

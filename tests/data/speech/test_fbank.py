@@ -8,7 +8,7 @@ import soundfile
 from numpy.typing import NDArray
 from tests.voices import hum
 
-from qmargin.data.speech import FrontEnd, Recording, fbank, recording_features
+from qmargin.data.speech import AudioFormat, FrontEnd, Recording, fbank, recording_features
 
 PRESETS = {"wespeaker": FrontEnd.wespeaker(), "speaker_3d": FrontEnd.speaker_3d()}
 
@@ -86,10 +86,22 @@ def test_a_wave_shorter_than_a_window_is_refused_by_name(tmp_path: Path) -> None
         recording_features(Recording(tmp_path / "blink.wav"), FrontEnd.wespeaker())
 
 
+@pytest.mark.parametrize("bins", [3, 126])
+def test_the_fewest_and_the_most_bins_can_be_computed(bins: int) -> None:
+    assert fbank(hum(0.1), FrontEnd(bins=bins)).shape == (8, bins)
+
+
 @pytest.mark.parametrize(
     ("change", "law"),
     [
-        ({"bins": 0}, r"FrontEnd.bins must be an integer >= 1, got 0"),
+        ({"bins": 0}, r"FrontEnd.bins must be an integer >= 3, got 0"),
+        (
+            {"bins": 128},
+            r"FrontEnd.bins: 128 mel bins are too many at 16,000 samples a second, some would have no line of the "
+            r"spectrum: 126 is the next number that can be computed, 80 is usual",
+        ),
+        ({"bins": 10**9}, r"FrontEnd.bins: 1000000000 mel bins are too many .*: 126 is the next number"),
+        ({"audio": AudioFormat(sample_rate=4_000)}, r"80 mel bins are too many at 4,000 samples a second"),
         ({"window": "hann"}, r"FrontEnd.window must be 'hamming' or 'povey', got 'hann'"),
         ({"wave_scale": 0.0}, r"FrontEnd.wave_scale must be a finite number > 0, got 0.0"),
         ({"dither": -1.0}, r"FrontEnd.dither must be a finite number >= 0, got -1.0"),

@@ -1,8 +1,11 @@
 import gzip
 import io
 import json
+import math
+import re
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shutil import copyfile
 from typing import Literal
@@ -126,8 +129,70 @@ def test_sources_join_train_and_test_people(voices: Path, tmp_path: Path) -> Non
         LhotseManifests(recordings=recordings, supervisions=supervisions),
     ):
         check(source.read(), voices)
-    with pytest.raises(ValueError, match=r"identity 'id0' is in the splits 'train' and 'test'|is listed twice"):
+    fault = (
+        r"kaldi \(test\): the path 'utt0' is listed twice: a sample is listed once"  # of the part, not of a row in all
+    )
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(tmp_path))}/{fault}"):
         KaldiFolders(train=folder, test=folder).read()
+    other = kaldi(tmp_path / "other", voices)
+    for file in ("wav.scp", "utt2spk"):
+        (other / file).write_text((other / file).read_text().replace("utt", "more"))
+    with pytest.raises(ValueError, match=r"other \(validation\): identity 'id0' is in the splits 'train' and 'valid"):
+        KaldiFolders(train=folder, validation=other).read()
+
+
+@pytest.mark.parametrize("segmented", ["train", "test"])
+def test_segments_of_one_place_join_whole_utterances_of_another(voices: Path, tmp_path: Path, segmented: str) -> None:
+    parts = kaldi(tmp_path / "parts", voices)
+    text(parts / "segments", "part-a utt0 0 0.5", "part-b utt1 0.25 1.5")
+    text(parts / "utt2spk", "part-a id0", "part-b id0")
+    whole = tmp_path / "whole"
+    text(whole / "wav.scp", *(f"whole{row} {voices / ROWS[row][0]}" for row in (2, 3)))
+    text(whole / "utt2spk", "whole2 id1", "whole3 id1")
+    source = KaldiFolders(train=parts, test=whole) if segmented == "train" else KaldiFolders(train=whole, test=parts)
+    utterances = source.read()
+    long = {utterances.path(row): read_wave(utterances.recording(row), AudioFormat()) for row in range(4)}
+    for row in (2, 3):
+        expected, _ = soundfile.read(voices / ROWS[row][0], dtype="float32")
+        np.testing.assert_array_equal(long[f"whole{row}"], expected)
+    assert [len(long[name]) for name in ("part-a", "part-b")] == [8_000, 20_000]
+
+
+def test_relative_paths_of_lists_are_of_the_working_directory(
+    voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(voices.parent)
+    here = Path(voices.name)
+    shard(tmp_path / "a.tar", voices)
+    readers = [
+        (partial(read_kaldi, kaldi(tmp_path / "kaldi", here)), "audio file"),
+        (partial(read_wespeaker_raw, raw(tmp_path / "raw.list", here)), "audio file"),
+        (partial(read_wespeaker_shards, text(tmp_path / "shard.list", "a.tar")), "tar file"),
+        (partial(read_lhotse, *lhotse(tmp_path, here)), "audio file"),
+    ]
+    for read, _ in readers:
+        check(read(split="train"), voices)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    law = rf"is a relative path, and those of lists are read from the working directory, here {elsewhere}: start there"
+    for read, what in readers:
+        with pytest.raises(ValueError, match=rf", line 1: there is no {what} .*{law}, or list absolute paths"):
+            read(split="train")
+    table = text(voices / "table.csv", "path,speaker,split", "gone.wav,a,train")
+    with pytest.raises(ValueError, match=r"there is no audio file .*gone\.wav$"):  # of a table, relative to its folder
+        read_speech_table(table, {"train": "train"})
+
+
+def test_a_byte_order_mark_is_no_part_of_a_list(voices: Path, tmp_path: Path) -> None:
+    """As Excel writes CSV files."""
+    lines = ["path,speaker,split", *(f"{name},{spk},train" for name, spk in ROWS)]
+    table = voices / "table.csv"
+    table.write_text("\n".join(lines), encoding="utf-8-sig")
+    check(read_speech_table(table, {"train": "train"}), voices)
+    packed = tmp_path / "raw.list.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + raw(tmp_path / "raw.list", voices).read_bytes()))
+    check(read_wespeaker_raw(packed, "train"), voices)
 
 
 def test_kaldi_segments_are_parts_of_recordings(voices: Path, tmp_path: Path) -> None:
@@ -200,7 +265,7 @@ def test_broken_shards_are_named_by_line(voices: Path, tmp_path: Path) -> None:
         return lambda: read_wespeaker_shards(lists, "train")
 
     for path, reason in (
-        (tmp_path / "gone.tar", r"shard\.list, line 2: .*gone\.tar is not an uncompressed tar file"),
+        (tmp_path / "gone.tar", r"shard\.list, line 2: there is no tar file .*gone\.tar$"),
         (shard(tmp_path / "a.tar.gz", voices, "w:gz"), r"line 2: .*a\.tar\.gz is not an uncompressed tar file"),
         (shard(tmp_path / "b.tar", voices, leave_out=".spk"), r"line 2: 'id0/video/0' has no speaker \(\.spk\) in"),
         (shard(tmp_path / "c.tar", voices, leave_out="1.wav"), r"line 2: 'id0/video/1' has no audio in"),
@@ -229,6 +294,17 @@ def test_broken_lhotse_manifests_are_named_by_line(
     recordings, supervisions = lhotse(tmp_path, voices, **change)
     with pytest.raises(ValueError, match=reason):
         read_lhotse(recordings, supervisions, "train")
+
+
+def test_lhotse_utterances_that_span_their_recording_are_read_to_its_end(voices: Path, tmp_path: Path) -> None:
+    recordings, supervisions = lhotse(tmp_path, voices, duration=1.25)
+    short = gzip.decompress(recordings.read_bytes()).replace(b'"duration": 1.5', b'"duration": 1.499')  # rounded down
+    recordings.write_bytes(gzip.compress(short))
+    utterances = read_lhotse(recordings, supervisions, "train")
+    assert utterances.spans is not None
+    assert utterances.spans[:, 1].tolist() == [math.inf, math.inf, math.inf, 1.25, math.inf, math.inf]
+    waves = [read_wave(utterances.recording(row), AudioFormat()) for row in range(4)]
+    assert [len(wave) for wave in waves] == [16_000, 24_000, 16_000, 20_000]
 
 
 def test_lhotse_recordings_of_commands_are_refused(tmp_path: Path) -> None:

@@ -191,6 +191,11 @@ def test_a_span_that_is_not_in_its_recording_is_refused(write: Write, span: tupl
     ("change", "law"),
     [
         ({"sample_rate": 0}, r"AudioFormat.sample_rate must be an integer >= 1, got 0"),
+        (
+            {"sample_rate": 16, "other_rates": "resample"},
+            r"AudioFormat.sample_rate must be at least 1,000 samples a second, for example 16000 for 16 kHz, got 16",
+        ),
+        ({"sample_rate": 999}, r"AudioFormat.sample_rate must be at least 1,000 samples a second, .* got 999"),
         ({"channels": "left"}, r"AudioFormat.channels must be 'one', 'first' or 'mean', got 'left'"),
         ({"other_rates": "ignore"}, r"AudioFormat.other_rates must be 'refuse' or 'resample', got 'ignore'"),
     ],
@@ -198,3 +203,15 @@ def test_a_span_that_is_not_in_its_recording_is_refused(write: Write, span: tupl
 def test_the_format_refuses_what_it_does_not_know(change: dict[str, Any], law: str) -> None:
     with pytest.raises(ValueError, match=law):
         AudioFormat(**change)
+
+
+def test_a_relative_path_that_is_not_found_says_what_it_is_relative_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of `--audio-list`."""
+    monkeypatch.chdir(tmp_path)
+    law = rf"cannot read gone.wav: there is no such file \(gone.wav is a relative path, .* here {tmp_path}: start there"
+    with pytest.raises(ValueError, match=law):
+        read_wave(Recording(Path("gone.wav")), AS_IS)
+    with pytest.raises(ValueError, match=r"gone.wav: there is no such file$"):
+        read_wave(Recording(tmp_path / "gone.wav"), AS_IS)

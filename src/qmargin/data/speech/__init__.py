@@ -12,6 +12,7 @@ from qmargin.data.speech.cache import FeatureCache as FeatureCache
 from qmargin.data.speech.corrupt import Noise as Noise
 from qmargin.data.speech.corrupt import RecordedNoise as RecordedNoise
 from qmargin.data.speech.corrupt import SyntheticNoise as SyntheticNoise
+from qmargin.data.speech.cuts import read_lhotse_cuts as read_lhotse_cuts
 from qmargin.data.speech.fbank import FrontEnd as FrontEnd
 from qmargin.data.speech.fbank import fbank as fbank
 from qmargin.data.speech.fbank import recording_features as recording_features
@@ -20,6 +21,7 @@ from qmargin.data.speech.kaldi import read_kaldi as read_kaldi
 from qmargin.data.speech.lhotse import read_lhotse as read_lhotse
 from qmargin.data.speech.shar import read_shar as read_shar
 from qmargin.data.speech.sources import KaldiFolders as KaldiFolders
+from qmargin.data.speech.sources import LhotseCuts as LhotseCuts
 from qmargin.data.speech.sources import LhotseManifests as LhotseManifests
 from qmargin.data.speech.sources import LhotseShar as LhotseShar
 from qmargin.data.speech.sources import SpeakerFolders as SpeakerFolders
@@ -43,6 +45,7 @@ __all__ = [
     "FeatureCache",
     "FrontEnd",
     "KaldiFolders",
+    "LhotseCuts",
     "LhotseManifests",
     "LhotseShar",
     "Noise",
@@ -62,6 +65,7 @@ __all__ = [
     "fbank",
     "read_kaldi",
     "read_lhotse",
+    "read_lhotse_cuts",
     "read_segment",
     "read_shar",
     "read_speaker_folders",

@@ -1,6 +1,7 @@
 """From utterances to batches of features: random segments, changed and turned into filter banks by threads."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from qmargin.data.speech.cache import FeatureCache, cut
 from qmargin.data.speech.fbank import Features, FrontEnd
 from qmargin.data.speech.spec_augment import spec_augment
 from qmargin.data.speech.utterances import Utterances
-from qmargin.data.speech.wav import Wave, read_segment
+from qmargin.data.speech.wav import RecordingError, Wave, read_segment
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class SpeechBatches:
         """Yield the batches of the steps in [start_step, stop_step), in order.
 
         Closing the generator, or leaving it by an error, ends its threads. A recording that cannot be read raises the
-        ValueError of `opened` when its batch is due.
+        error of `opened` when its batch is due, with how the training can go on.
         """
         check_counts("SpeechBatches", 0, start_step=start_step, stop_step=stop_step)
         return in_order(range(start_step, stop_step), self.batches.__getitem__, self._make, self.workers)
@@ -114,7 +115,8 @@ class SpeechBatches:
         if self.cache is None:
             features = self._from_wave(index, label, speed, generator)
         else:
-            kept = self.cache.features(self.utterances.recording(index), speed)
+            with _saying_how_to_go_on():
+                kept = self.cache.features(self.utterances.recording(index), speed)
             features = cut(kept, self.frames, generator, subtract_mean=self.front_end.subtract_mean)
         if change.masks is not None:
             features = spec_augment(features, generator, change.masks)
@@ -134,7 +136,8 @@ class SpeechBatches:
 
     def _segment(self, index: int, generator: np.random.Generator, speed: float) -> Wave:
         recording = self.utterances.recording(index)
-        return read_segment(recording, self.front_end.audio, self.samples, generator, speed)
+        with _saying_how_to_go_on():
+            return read_segment(recording, self.front_end.audio, self.samples, generator, speed)
 
     def _other_voice(self, label: int, generator: np.random.Generator) -> Wave:
         """A segment of anyone but this speaker."""
@@ -143,3 +146,15 @@ class SpeechBatches:
             index = int(generator.integers(len(self.utterances)))
             if not others or self._labels[index] != label:
                 return self._segment(index, generator, 1.0)
+
+
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    """Add to the error of a recording what a training can do about it: its list of samples must stay the same."""
+    try:
+        yield
+    except RecordingError as error:
+        raise RecordingError(
+            f"{error}. In a training: replace it under the same name (the run can be resumed then), or leave it out "
+            "and train anew"
+        ) from error

@@ -10,7 +10,7 @@ import numpy as np
 
 from qmargin._files import make_folder, replacing
 from qmargin.data.speech.fbank import Features, FrontEnd, fbank
-from qmargin.data.speech.wav import Recording, opened, resampled, tiled
+from qmargin.data.speech.wav import Recording, RecordingError, opened, resampled, tiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class FeatureCache:
                     self._keep(file, self._computed(recording, speed))
         try:
             kept: Features = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{file} holds no features ({error}): remove it, and they are computed anew") from error
         return kept
 
@@ -53,7 +53,7 @@ class FeatureCache:
         try:
             state = recording.file.stat()
         except OSError as error:
-            raise ValueError(f"cannot read {recording}: {error.strerror}") from error
+            raise RecordingError(f"cannot read {recording}: {error.strerror}") from error
         audio = self.front_end.audio
         made_by = (self.front_end.bins, self.front_end.window, self.front_end.wave_scale, audio, speed)
         name = (made_by, recording.file.resolve(), recording.span, recording.bytes_at, state.st_size, state.st_mtime_ns)

@@ -12,6 +12,8 @@ from qmargin.data.speech.wav import AudioFormat, Recording, Wave, read_wave
 
 Features = NDArray[np.float32]  # (frames, bins)
 SIXTEEN_BIT = 2.0**15
+FEWEST_BINS = 3
+MOST_BINS = 1_000  # of a spectrum of 2048 points; for more, memory runs out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,8 @@ class FrontEnd:
     without an error, so extraction reads this out of the run's config.
 
     Raises:
-        ValueError: no bins, an unknown window, a scale or dither that is none.
+        ValueError: fewer than 3 bins, more than the spectrum has lines for, an unknown window, a scale or dither that
+            is none.
 
     Example:
         >>> FrontEnd.wespeaker().frames(32_240), FrontEnd.wespeaker().samples(200)
@@ -46,13 +49,20 @@ class FrontEnd:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be computed."""
-        check_counts("FrontEnd", 1, bins=self.bins)
+        check_counts("FrontEnd", FEWEST_BINS, bins=self.bins)
         if self.window not in ("hamming", "povey"):
             raise ValueError(f"FrontEnd.window must be 'hamming' or 'povey', got {self.window!r}")
         if not 0.0 < self.wave_scale < float("inf"):
             raise ValueError(f"FrontEnd.wave_scale must be a finite number > 0, got {self.wave_scale!r}")
         if not 0.0 <= self.dither < float("inf"):
             raise ValueError(f"FrontEnd.dither must be a finite number >= 0, got {self.dither!r}")
+        if not _computable(self, self.bins):
+            fewer = next(bins for bins in range(min(self.bins, MOST_BINS), 0, -1) if _computable(self, bins))
+            raise ValueError(
+                f"FrontEnd.bins: {self.bins} mel bins are too many at {self.audio.sample_rate:,} samples a second, "
+                f"some would have no line of the spectrum: {fewer} is the next number that can be computed, 80 is "
+                "usual at 16,000"
+            )
 
     @classmethod
     def wespeaker(cls) -> "FrontEnd":
@@ -119,7 +129,7 @@ def fbank(
     if generator is not None and front_end.dither > 0.0:
         noise = generator.standard_normal(len(wave), dtype=np.float32)
         wave = wave + np.float32(front_end.dither / SIXTEEN_BIT) * noise
-    computer = kaldi_native_fbank.OnlineFbank(_options(front_end))
+    computer = kaldi_native_fbank.OnlineFbank(_options(front_end, front_end.bins))
     computer.accept_waveform(front_end.audio.sample_rate, (wave * np.float32(front_end.wave_scale)).tolist())
     computer.input_finished()
     features = np.stack([computer.get_frame(frame) for frame in range(computer.num_frames_ready)])  # (frames, bins)
@@ -141,13 +151,24 @@ def recording_features(recording: Recording, front_end: FrontEnd) -> Features:
         raise ValueError(f"cannot embed {recording}: {error}") from error
 
 
-def _options(front_end: FrontEnd) -> kaldi_native_fbank.FbankOptions:
+def _computable(front_end: FrontEnd, bins: int) -> bool:
+    """Whether there are filter banks of so many bins."""
+    if bins > MOST_BINS:
+        return False
+    try:
+        kaldi_native_fbank.OnlineFbank(_options(front_end, bins))
+    except ValueError:  # "You may have set num_mel_bins too large."
+        return False
+    return True
+
+
+def _options(front_end: FrontEnd, bins: int) -> kaldi_native_fbank.FbankOptions:
     options = kaldi_native_fbank.FbankOptions()
     options.frame_opts.samp_freq = front_end.audio.sample_rate
     options.frame_opts.window_type = front_end.window
     options.frame_opts.dither = 0.0
     options.frame_opts.snip_edges = True
-    options.mel_opts.num_bins = front_end.bins
+    options.mel_opts.num_bins = bins
     options.use_energy = False
     options.energy_floor = 0.0
     return options

@@ -37,11 +37,11 @@ def read_kaldi(folder: Path, split: str) -> Utterances:
     speakers = _table(folder / "utt2spk", "utterance-id speaker-id")
     _refuse_commands(folder / "wav.scp", recordings)
     if not (folder / "segments").is_file():
-        rows = Rows(folder / "wav.scp", Path.cwd())
+        rows = Rows(folder / "wav.scp")
         for key, (line, path) in recordings.items():
             rows.add(line, key, _of(speakers, key, folder / "utt2spk", f"wav.scp, line {line}"), split, path)
         return rows.utterances()
-    rows = Rows(folder / "segments", Path.cwd())
+    rows = Rows(folder / "segments")
     for key, (line, rest) in _table(folder / "segments", "utterance-id recording-id first last").items():
         where = f"segments, line {line}"
         recording, span = _segment(rest, f"{folder / 'segments'}, line {line}")
@@ -52,7 +52,13 @@ def read_kaldi(folder: Path, split: str) -> Utterances:
 
 
 def read_recording_list(path: Path) -> dict[str, Path]:
-    """Recordings by id, of lines `id path`, as in wav.scp; a ValueError names the line that is none, or a command."""
+    """Recordings by id, of lines `id path`, as in wav.scp.
+
+    Relative paths are relative to the working directory.
+
+    Raises:
+        ValueError: no such list, or naming its line that is none or a command.
+    """
     table = _table(path, "id path")
     _refuse_commands(path, table)
     return {key: Path(file) for key, (_, file) in table.items()}

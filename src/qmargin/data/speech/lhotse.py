@@ -1,5 +1,6 @@
 """lhotse manifests: recordings and supervisions as JSON lines, plain or .gz. lhotse itself is not needed."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from qmargin.data.speech.utterances import Utterances
 
 def read_lhotse(recordings: Path, supervisions: Path, split: str) -> Utterances:
     """Read the utterances of a pair of lhotse manifests: each supervision is one.
+
+    Relative audio paths are relative to the working directory.
 
     Args:
         recordings: `*_recordings*.jsonl[.gz]`; each recording must be one file on the disk.
@@ -24,16 +27,16 @@ def read_lhotse(recordings: Path, supervisions: Path, split: str) -> Utterances:
             lhotse changes as it loads it (`transforms`) or of several channels, a supervision of an unknown recording,
             of another channel than 0 or without a speaker, audio that is not there.
 
-    Sibling: `qmargin.data.speech.kaldi.read_kaldi`.
+    Siblings: `qmargin.data.speech.cuts.read_lhotse_cuts`, of cuts; `qmargin.data.speech.kaldi.read_kaldi`.
     """
     files: dict[str, tuple[str, float]] = {}
     for number, row in json_lines(recordings, id=str, sources=list, duration=(int, float)):
         where = f"{recordings}, line {number}"
         if row["id"] in files:
             raise ValueError(f"{where}: the recording {row['id']!r} is there twice")
-        files[str(row["id"])] = (_file(row["sources"], where), _number(row["duration"]))
+        files[str(row["id"])] = audio_file(row, where)
         check_recording(row, where)
-    rows = Rows(supervisions, Path.cwd())
+    rows = Rows(supervisions)
     fields: dict[str, type | tuple[type, ...]] = {
         "id": str,
         "recording_id": str,
@@ -48,10 +51,30 @@ def read_lhotse(recordings: Path, supervisions: Path, split: str) -> Utterances:
             raise ValueError(f"{supervisions}, line {number}: no recording {recording!r} in {recordings}")
         file, seconds = files[recording]
         start = _number(row["start"])
-        end = start + _number(row["duration"])
         rows.add(number, str(row["id"]), str(row["speaker"]), split, file)
-        rows.spans.append((start, min(end, seconds)))
+        rows.spans.append((start, end_or_infinity(start + _number(row["duration"]), seconds)))
     return rows.utterances()
+
+
+def end_or_infinity(end: float, seconds: float) -> float:
+    """An end in a recording of so many seconds, or infinity from its own end on: `seconds` may have been rounded down.
+
+    Example:
+        >>> end_or_infinity(1.0, 2.5), end_or_infinity(2.5, 2.5)
+        (1.0, inf)
+    """
+    return end if end < seconds else math.inf
+
+
+def audio_file(recording: object, where: str) -> tuple[str, float]:
+    """Path and seconds of a recording as lhotse writes it; a ValueError where it is not one file on the disk."""
+    match recording:
+        case {"sources": [{"type": "file", "source": str(path)}], "duration": int() | float() as seconds}:
+            return path, float(seconds)
+        case {"sources": sources}:
+            raise ValueError(f"{where}: a recording must be one file on the disk, got the sources {sources!r}")
+        case _:
+            raise ValueError(f"{where}: a recording must have sources and duration, got {recording!r}")
 
 
 def check_recording(recording: Mapping[str, object], where: str) -> None:
@@ -84,14 +107,6 @@ def check_channel(key: str, channel: object, own: object, where: str) -> None:
             f"{where}: the supervision {key!r} is of channel {channel}, read is channel {own}: write "
             "one file a channel, each a recording of its own"
         )
-
-
-def _file(sources: object, where: str) -> str:
-    match sources:
-        case [{"type": "file", "source": str(path)}]:
-            return path
-        case _:
-            raise ValueError(f"{where}: a recording must be one file on the disk, got the sources {sources!r}")
 
 
 def _number(value: object) -> float:

@@ -9,18 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from qmargin.data.manifest import Manifest, SampleError
+from qmargin.data.speech.relative import working_directory
 from qmargin.data.speech.utterances import Utterances
+
+UTF_8 = "utf-8-sig"  # UTF-8, with or without a byte order mark
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines of a text file (UTF-8, gzip by the ending .gz) with their numbers, blank ones left out.
+
+    A byte order mark, as Excel writes it, is no part of the first line.
 
     Raises:
         ValueError: the file is missing, not UTF-8, not gzip, or has no line.
     """
     empty = True
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        with gzip.open(path, "rt", encoding=UTF_8) if path.suffix == ".gz" else path.open(encoding=UTF_8) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     empty = False
@@ -59,11 +64,11 @@ class Rows:
 
     Args:
         source: the file that is read, for errors.
-        root: what audio files are relative to.
+        root: what audio files are relative to; None is the working directory.
     """
 
     source: Path
-    root: Path
+    root: Path | None = None
     lines: list[int] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     speakers: list[str] = field(default_factory=list)
@@ -83,13 +88,15 @@ class Rows:
 
     def utterances(self) -> Utterances:
         """The table; a ValueError names the line that breaks a law of `Manifest`, and audio files that are missing."""
+        root = Path.cwd() if self.root is None else self.root
         try:
-            table = Manifest(self.root, tuple(self.ids), tuple(self.speakers), tuple(self.splits))
+            table = Manifest(root, tuple(self.ids), tuple(self.speakers), tuple(self.splits))
         except SampleError as error:
             raise ValueError(f"{self.source}, line {self.lines[error.index]}: {error.fault}") from error
         for line, file in zip(self.lines, self.files, strict=True):
-            if not (self.root / file).is_file():
-                raise ValueError(f"{self.source}, line {line}: there is no audio file {self.root / file}")
+            if not (root / file).is_file():
+                advice = working_directory(file) if self.root is None else ""
+                raise ValueError(f"{self.source}, line {line}: there is no audio file {root / file}{advice}")
         return Utterances(
             table,
             tuple(self.files),

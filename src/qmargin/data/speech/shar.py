@@ -3,8 +3,8 @@
 import tarfile
 from pathlib import Path
 
-from qmargin.data.speech.lhotse import check_channel, check_recording
-from qmargin.data.speech.lines import Rows, json_lines
+from qmargin.data.speech.cuts import mono_cuts, said_in
+from qmargin.data.speech.lines import Rows
 from qmargin.data.speech.utterances import Utterances, joined
 from qmargin.data.speech.wav import AUDIO_EXTENSIONS
 
@@ -31,30 +31,29 @@ def read_shar(folder: Path, split: str) -> Utterances:
             of another kind than MonoCut, one whose recording is changed as it is loaded (`transforms`) or of several
             channels, one without audio in the tar, a supervision without a speaker or of another channel than its cut.
 
-    Sibling: `qmargin.data.speech.lhotse.read_lhotse`, of manifests.
+    Siblings: `qmargin.data.speech.lhotse.read_lhotse` and `qmargin.data.speech.cuts.read_lhotse_cuts`, of manifests.
     """
     shards = sorted(file for file in folder.glob("cuts.*") if file.name.removesuffix(".gz").endswith(".jsonl"))
     if not shards:
         raise ValueError(f"{folder} holds no cuts.*.jsonl.gz: give the folder of a lhotse Shar")
-    return joined([_read_shard(shard, split) for shard in shards])
+    return joined({str(shard): _read_shard(shard, split) for shard in shards})
 
 
 def _read_shard(cuts: Path, split: str) -> Utterances:
     number = cuts.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix("cuts")  # .000000, or nothing
     archive = cuts.with_name(f"recording{number}.tar")
+    if not archive.exists():
+        raise ValueError(
+            f"{cuts} has no {archive.name} beside it, as each shard of a Shar has: a cut manifest is read as "
+            "LhotseCuts (--data.source.kind LhotseCuts); CutSet.to_shar(fields={'recording': 'flac'}) writes a Shar"
+        )
     places = _audio_in(archive)
     rows = Rows(cuts, cuts.parent)
-    for line, cut in json_lines(cuts, id=str, start=(int, float), duration=(int, float), supervisions=list):
+    for line, cut in mono_cuts(cuts):
         where = f"{cuts}, line {line}"
-        if cut.get("type") != "MonoCut":
-            raise ValueError(f"{where}: a cut must be a MonoCut, got {cut.get('type')!r}; write the mixed audio first")
         if cut["id"] not in places:
             raise ValueError(f"{where}: {archive.name} has no audio of the cut {cut['id']!r}")
-        recording = cut.get("recording")
-        if isinstance(recording, dict):
-            check_recording(recording, where)
-        for supervision in _list(cut["supervisions"]):
-            key, speaker, first, last = _utterance(supervision, cut, where)
+        for key, speaker, first, last in said_in(cut, where):
             rows.add(line, key, speaker, split, archive.name)
             rows.spans.append((first, last))
             rows.bytes_at.append(places[str(cut["id"])])
@@ -73,26 +72,3 @@ def _audio_in(archive: Path) -> dict[str, Place]:
     except (OSError, tarfile.TarError) as error:
         raise ValueError(f"{archive} is not an uncompressed tar file that can be read ({error})") from error
     return places
-
-
-def _utterance(supervision: object, cut: dict[str, object], where: str) -> tuple[str, str, float, float]:
-    """Id, speaker, and seconds in the cut's audio, of a supervision; what reaches beyond the cut is cut off."""
-    match supervision:
-        case {"id": str(key), "speaker": str(speaker), "start": int() | float() as start, "duration": length, **others}:
-            check_channel(key, others.get("channel", 0), cut.get("channel", 0), where)
-            begin, seconds, cut_start = (_number(value, where) for value in (start, length, cut["start"]))
-            first = cut_start + max(begin, 0.0)
-            return key, speaker, first, cut_start + min(begin + seconds, _number(cut["duration"], where))
-        case _:
-            raise ValueError(f"{where}: a supervision must have id, speaker, start and duration, got {supervision!r}")
-
-
-def _list(value: object) -> list[object]:
-    assert isinstance(value, list), "json_lines has seen to it"
-    return value
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{where}: expected seconds, got {value!r}")
-    return float(value)

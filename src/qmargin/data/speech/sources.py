@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from qmargin.data.speech.cuts import read_lhotse_cuts
 from qmargin.data.speech.folders import read_speaker_folders
 from qmargin.data.speech.kaldi import read_kaldi
 from qmargin.data.speech.lhotse import read_lhotse
@@ -27,7 +28,9 @@ class _Places(ABC):
     def read(self) -> Utterances:
         """The utterances of all; errors are those of the format's reader."""
         places = {"train": self.train, "validation": self.validation, "test": self.test}
-        return joined([self._part(place, split) for split, place in places.items() if place is not None])
+        return joined(
+            {f"{place} ({split})": self._part(place, split) for split, place in places.items() if place is not None}
+        )
 
     @abstractmethod
     def _part(self, place: Path, split: str) -> Utterances:
@@ -81,6 +84,14 @@ class LhotseManifests:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LhotseCuts(_Places):
+    """lhotse's cut manifests, .jsonl or .jsonl.gz (`read_lhotse_cuts`)."""
+
+    def _part(self, place: Path, split: str) -> Utterances:
+        return read_lhotse_cuts(place, split)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LhotseShar(_Places):
     """Folders of lhotse's Shar: shards of cuts and of their recordings (`read_shar`)."""
 
@@ -120,5 +131,12 @@ class SpeechTable:
 
 
 SpeechSource = (
-    SpeakerFolders | KaldiFolders | WeSpeakerRaw | WeSpeakerShards | LhotseManifests | LhotseShar | SpeechTable
+    SpeakerFolders
+    | KaldiFolders
+    | WeSpeakerRaw
+    | WeSpeakerShards
+    | LhotseManifests
+    | LhotseCuts
+    | LhotseShar
+    | SpeechTable
 )

@@ -1,6 +1,7 @@
 """The table of utterances: a `Manifest` of ids, speakers and splits, and where each recording lies."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmargin.data.columns import Indices
-from qmargin.data.manifest import Manifest
+from qmargin.data.manifest import Manifest, SampleError
 from qmargin.data.speech.wav import Recording
 
 
@@ -98,24 +99,45 @@ class Utterances:
         return replace(self, table=self.table.hold_out(identities, seed))
 
 
-def joined(parts: Sequence[Utterances]) -> Utterances:
+def joined(parts: Mapping[str, Utterances]) -> Utterances:
     """The utterances of several tables as one; files are named from the file system's root on.
 
+    Where one of them has spans, the utterances of the others have one from 0 s to their end.
+
+    Args:
+        parts: the tables, by the names that errors call them.
+
     Raises:
-        ValueError: an id twice, a speaker in two splits.
+        ValueError: an id twice, a speaker in two splits, some tables in archives and some not.
     """
-    table = Manifest(
-        Path("/"),
-        tuple(name for part in parts for name in part.table.paths),
-        tuple(name for part in parts for name in part.table.identities),
-        tuple(split for part in parts for split in part.table.split),
-    )
-    files = tuple(str(part.table.root.resolve() / file) for part in parts for file in part.files)
-    spans = [part.spans for part in parts if part.spans is not None]
-    places = [part.bytes_at for part in parts if part.bytes_at is not None]
-    for what, given in (("segments", len(spans)), ("places in archives", len(places))):
-        if given not in (0, len(parts)):
-            raise ValueError(f"{given} of {len(parts)} tables have {what}: give all of them or none")
+    tables = list(parts.values())
+    files = tuple(str(part.table.root.resolve() / file) for part in tables for file in part.files)
+    places = [part.bytes_at for part in tables if part.bytes_at is not None]
+    if len(places) not in (0, len(tables)):
+        raise ValueError(f"{len(places)} of {len(tables)} tables have places in archives: give all of them or none")
+    segmented = any(part.spans is not None for part in tables)
     return Utterances(
-        table, files, np.concatenate(spans) if spans else None, np.concatenate(places) if places else None
+        _joined_tables(parts),
+        files,
+        np.concatenate([_spans(part) for part in tables]) if segmented else None,
+        np.concatenate(places) if places else None,
     )
+
+
+def _joined_tables(parts: Mapping[str, Utterances]) -> Manifest:
+    tables = [part.table for part in parts.values()]
+    try:
+        return Manifest(
+            Path("/"),
+            tuple(name for table in tables for name in table.paths),
+            tuple(name for table in tables for name in table.identities),
+            tuple(split for table in tables for split in table.split),
+        )
+    except SampleError as error:
+        owners = [name for name, part in parts.items() for _ in range(len(part))]
+        raise ValueError(f"{owners[error.index]}: {error.fault}") from error
+
+
+def _spans(part: Utterances) -> NDArray[np.float64]:
+    """First and last second of each utterance (utterances, 2); of whole files 0 and infinity."""
+    return np.tile([0.0, math.inf], (len(part), 1)) if part.spans is None else part.spans

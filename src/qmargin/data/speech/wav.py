@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from qmargin.data._checks import check_counts
+from qmargin.data.speech.relative import working_directory
 
 Wave = NDArray[np.float32]  # (samples,)
 Channels = Literal["one", "first", "mean"]
 OtherRates = Literal["refuse", "resample"]
 
 CONTAINERS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG")
+LOWEST_RATE = 1_000  # samples a second; less is a rate in kHz
 OVERSHOOT = 0.5  # seconds; ends that lie as far behind a recording's are cut to it, as Kaldi's extract-segments does
 AUDIO_EXTENSIONS = (".flac", ".oga", ".ogg", ".opus", ".wav")  # in any case; what folders are searched for
 
@@ -45,12 +47,16 @@ class Recording(NamedTuple):
         return f"{self.file}{inside} from {first:g} s to {'its end' if last == math.inf else f'{last:g} s'}"
 
 
+class RecordingError(ValueError):
+    """A recording that cannot be read; the message names it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AudioFormat:
     """What every recording is turned into, and what is refused instead.
 
     Raises:
-        ValueError: a rate below 1, or an unknown way to treat channels or rates.
+        ValueError: a rate below 1,000, or an unknown way to treat channels or rates.
     """
 
     sample_rate: int = 16_000
@@ -63,6 +69,11 @@ class AudioFormat:
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         check_counts("AudioFormat", 1, sample_rate=self.sample_rate)
+        if self.sample_rate < LOWEST_RATE:
+            raise ValueError(
+                f"AudioFormat.sample_rate must be at least {LOWEST_RATE:,} samples a second, for example 16000 for "
+                f"16 kHz, got {self.sample_rate}"
+            )
         if self.channels not in ("one", "first", "mean"):
             raise ValueError(f"AudioFormat.channels must be 'one', 'first' or 'mean', got {self.channels!r}")
         if self.other_rates not in ("refuse", "resample"):
@@ -117,16 +128,17 @@ def opened(recording: Recording, audio: AudioFormat) -> Iterator[OpenRecording]:
         audio: what it must be, or is turned into.
 
     Raises:
-        ValueError: no such file, none of the formats, a damaged one, other channels or rate than `audio` lets through,
-            a span that is not in it, samples that are not finite.
+        RecordingError: no such file, none of the formats, a damaged one, other channels or rate than `audio` lets
+            through, a span that is not in it, samples that are not finite.
     """
     try:
         with recording.file.open("rb") as file, _sound(file, recording) as sound:
             yield OpenRecording(recording, sound, audio)
     except FileNotFoundError as error:
-        raise ValueError(f"cannot read {recording}: there is no such file") from error
+        advice = working_directory(recording.file)
+        raise RecordingError(f"cannot read {recording}: there is no such file{advice}") from error
     except (OSError, ValueError, soundfile.SoundFileError) as error:
-        raise ValueError(f"cannot read {recording}: {_reason(error)}") from error
+        raise RecordingError(f"cannot read {recording}: {_reason(error)}") from error
 
 
 def read_wave(recording: Recording, audio: AudioFormat) -> Wave:

@@ -4,6 +4,7 @@ import tarfile
 from pathlib import Path
 
 from qmargin.data.speech.lines import Rows, json_lines, numbered_lines
+from qmargin.data.speech.relative import working_directory
 from qmargin.data.speech.utterances import Utterances
 from qmargin.data.speech.wav import AUDIO_EXTENSIONS
 
@@ -20,7 +21,7 @@ def read_wespeaker_raw(path: Path, split: str) -> Utterances:
     Raises:
         ValueError: naming the line that is no such object, lists an id twice or a file that is not there.
     """
-    rows = Rows(path, Path.cwd())
+    rows = Rows(path)
     for number, row in json_lines(path, key=str, wav=str, spk=str):
         rows.add(number, _key(str(row["key"])), str(row["spk"]), split, str(row["wav"]))
     return rows.utterances()
@@ -40,12 +41,16 @@ def read_wespeaker_shards(path: Path, split: str) -> Utterances:
         ValueError: naming the line of a tar that is missing, compressed or damaged, or of an utterance that has no
             speaker or no audio in its tar.
     """
-    rows = Rows(path, Path.cwd())
+    rows = Rows(path)
     for number, line in numbered_lines(path):
         shard = line.strip()
         try:
             with tarfile.open(Path.cwd() / shard, "r:") as archive:
                 _add_members(rows, archive, number, shard, split)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"{path}, line {number}: there is no tar file {shard}{working_directory(shard)}"
+            ) from error
         except (OSError, tarfile.TarError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{path}, line {number}: {shard} is not an uncompressed tar file that can be read ({error})"
