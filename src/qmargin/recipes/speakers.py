@@ -66,7 +66,7 @@ def speakers_small(loss: ScheduledLoss | None = None) -> TrainConfig:
         loss=loss or default_of(VOICES),
         head=HeadConfig(measure="probability"),
         optimizer=OptimizerConfig(
-            learning_rate=0.25,  # benchmarks/speakers_small.py chose it for CosFace and Q-Margin, 0.5 for others
+            learning_rate=0.25,  # benchmarks/speakers_small.py: of 0.25, 0.5, 1; for some losses 0.5 is as good
             as_of_scale=1.0,
             momentum=0.9,
             nesterov=True,
