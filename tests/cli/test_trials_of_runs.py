@@ -170,7 +170,7 @@ def test_figures_of_trials_say_that_the_best_weights_made_them(run: Path, voices
         assert isinstance(scoring, dict)
         source = load_calibration(run / "trials/told/calibration.json").source
         main(["export", str(run), "--card", str(card)])
-        row = re.search(r"^.*told/embeddings\.npz[^|\n]*\| cosine.*$", card.read_text(), re.MULTILINE)
+        row = re.search(r"^.*\| run/trials/told/embeddings\.npz[^|\n]*\| cosine.*$", card.read_text(), re.MULTILINE)
         assert row is not None
         for text in (scoring["embeddings"], scoring["calibration"], source, row[0]):
             assert (best in text) is says

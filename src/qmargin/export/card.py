@@ -112,9 +112,9 @@ def _figures(run: RunFolder) -> str:
 
 
 def _without_folders(text: str, run: RunFolder) -> str:
-    """Tables without the folders of the run's path, and of any path from the root on: those of the writer's machine."""
+    """Tables without the folders above the run's, and of any other path from the root on: the writer's machine."""
     name = "".join(rf"\\?{re.escape(letter)}" for letter in run.path.resolve().name)  # escaped as Markdown, or not
-    return re.sub(rf"(?m)(?<=\| )(?:/[^|\n]*/|[^|\n]*/(?={name}))", "", text)
+    return re.sub(rf"(?m)(?<=\| )(?:[^|\n]*/(?={name})|/[^|\n]*/)", "", text)
 
 
 def _rows(cells: Mapping[str, str]) -> str:
