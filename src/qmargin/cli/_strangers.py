@@ -4,14 +4,14 @@ Conventions:
     Speakers are compared by name, as the list and the run's manifest have them; another name is another person.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qmargin.protocols.trial_lists import TrialList, speaker_names
 from qmargin.training import RunFolder
 from qmargin.training.people import people_of
 
-Names = Collection[str]
+Names = set[str]
 UNKNOWN = (
     "the speakers are not known (--speakers), so nobody can say whether the run was trained on them: if it was, the "
     "figures are better than those of strangers"
@@ -45,7 +45,7 @@ def doubts_of(
     return found
 
 
-def _names(trials: TrialList, table: Mapping[str, str] | None) -> set[str] | None:
+def _names(trials: TrialList, table: Mapping[str, str] | None) -> Names | None:
     """Speakers of a list; None where neither a table nor a folder in each id names them."""
     if table is None and not all("/" in name for name in trials.utterances.tolist()):
         return None
@@ -70,8 +70,8 @@ def _refuse_known(folder: RunFolder, trials: TrialList, known: Names, who: str, 
 def _doubts(names: Names, train: Names, held_out: Names) -> tuple[str, ...]:
     told = []
     for known, who, so in (
-        (set(names) & set(train), "TRAINED ON", "the figures are better than those of strangers"),
-        (set(names) & set(held_out), "VALIDATED ON", "settings that were chosen on them flatter the figures"),
+        (names & train, "TRAINED ON", "the figures are better than those of strangers"),
+        (names & held_out, "VALIDATED ON", "settings that were chosen on them flatter the figures"),
     ):
         if known:
             told.append(f"{who} {len(known):,} of the {len(names):,} speakers ({min(known)!r} for one): {so}")

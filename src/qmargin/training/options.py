@@ -6,9 +6,8 @@ from pathlib import Path
 
 from qmargin.training._checks import at_least, in_range
 
-FIRST_SHARE = (
-    0.05  # of an exponential mean that the weights after the first step may be; 3 / (1 - ema) steps leave so much
-)
+# Of an exponential mean, what the weights after the first step may be; 3 / (1 - ema) steps leave so much.
+FIRST_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,9 +175,9 @@ def test_relative_paths_of_lists_are_of_the_working_directory(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    law = rf"is a relative path, and those of lists are read from the working directory, here {elsewhere}: start there"
+    law = rf"is a relative path, read from the working directory, here {elsewhere}: start where it is right"
     for read, what in readers:
-        with pytest.raises(ValueError, match=rf", line 1: there is no {what} .*{law}, or list absolute paths"):
+        with pytest.raises(ValueError, match=rf", line 1: there is no {what} .*{law}, or give absolute paths"):
             read(split="train")
     table = text(voices / "table.csv", "path,speaker,split", "gone.wav,a,train")
     with pytest.raises(ValueError, match=r"there is no audio file .*gone\.wav$"):  # of a table, relative to its folder

@@ -210,7 +210,7 @@ def test_a_relative_path_that_is_not_found_says_what_it_is_relative_to(
 ) -> None:
     """As those of `--audio-list`."""
     monkeypatch.chdir(tmp_path)
-    law = rf"cannot read gone.wav: there is no such file \(gone.wav is a relative path, .* here {tmp_path}: start there"
+    law = rf"cannot read gone.wav: there is no such file \(gone.wav is a relative path, .* here {tmp_path}: start where"
     with pytest.raises(ValueError, match=law):
         read_wave(Recording(Path("gone.wav")), AS_IS)
     with pytest.raises(ValueError, match=r"gone.wav: there is no such file$"):
